@@ -1,0 +1,278 @@
+"""Make the tables of the README and the docs from the results files, so that no figure is typed.
+
+    python benches/figures.py                  print them
+    python benches/figures.py --write FILE     put them between the markers of a Markdown file
+    python benches/figures.py --check FILE     fail if what stands there is not what they are now
+
+The markers are ``<!-- bench:shuffle -->`` and ``<!-- /bench -->``, each on a line of its own;
+between ``<!-- bench:shuffle summary -->`` and its end goes the table of ratios alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from results import (
+    RESULTS,
+    Record,
+    cpu_seconds,
+    deviation,
+    median,
+    quickest,
+    read,
+    stages,
+    timed,
+    values,
+)
+
+MARKED = re.compile(r"(<!-- bench:shuffle( summary)? -->\n).*?(<!-- /bench -->)", re.DOTALL)
+
+
+def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield the table of ratios: corekit against the best peer of its kind, and its bound."""
+    yield ["input", "corekit", "seconds", "MB/s", "best peer", "ratio", "bound s", "of bound"]
+    for case in cases:
+        for role, kind in (("bounded", "bounded"), ("memory", "in memory")):
+            for own in timed(case, tool="corekit", role=role):
+                peers = [row for row in timed(case, role=role) if row["tool"] != "corekit"]
+                best, least = quickest(peers), stages(own, case)
+                seconds = median(own, "wall_seconds")
+                yield [
+                    _input(case),
+                    f"{kind}, {_limit(own)}",
+                    f"{seconds:.2f}",
+                    _rate(case, own),
+                    f"{best['tool']} {median(best, 'wall_seconds'):.2f} s" if best else "none",
+                    _ratio(best, own) if best else "",
+                    *_bound(least and sum(stage.seconds for stage in least), seconds),
+                ]
+        yield from _cliff(case)
+
+
+def details(case: Record) -> Iterator[list[str]]:
+    """Yield the table of one case: every tool, also those that failed or are absent."""
+    yield [
+        "tool",
+        "limit",
+        "seconds (min-max, MAD)",
+        "+ fsync",
+        "MB/s",
+        "CPU s",
+        "peak MB",
+        "scratch MB",
+        "vs corekit",
+    ]
+    for row in case["rows"]:
+        if row["status"] != "ok":
+            yield [row["tool"], _limit(row), row["status"], *[""] * 6]
+            continue
+        walls = values(row, "wall_seconds")
+        spread = f"{min(walls):.2f}-{max(walls):.2f}, {deviation(row):.2f}"
+        yield [
+            row["tool"],
+            _limit(row),
+            f"{median(row, 'wall_seconds'):.2f} ({spread if len(walls) > 1 else 'one round'})",
+            f"{median(row, 'fsync_seconds'):.2f}",
+            _rate(case, row),
+            f"{cpu_seconds(row):.2f}",
+            _peak(row),
+            f"{max(values(row, 'scratch_bytes')) / 1e6:.0f}",
+            _against_own(case, row),
+        ]
+
+
+def notes(case: Record) -> list[str]:
+    """Return why rows of a case have no time."""
+    return [
+        f"{row['tool']}, {_limit(row)}: {row['status']}: {row['reason']}"
+        for row in case["rows"]
+        if row["status"] != "ok"
+    ]
+
+
+def bounds(cases: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield what makes up the physical bound of each of corekit's rows."""
+    yield [
+        "input",
+        "corekit",
+        "scratch MB",
+        "scatter: disk s",
+        "memory s",
+        "gather: disk s",
+        "memory s",
+        "bound s",
+        "seconds",
+        "of bound",
+    ]
+    for case in cases:
+        for row in timed(case, tool="corekit"):
+            least, seconds = stages(row, case), median(row, "wall_seconds")
+            if least is None:
+                continue
+            parts = [part for stage in least for part in (stage.disk_seconds, stage.memory_seconds)]
+            yield [
+                _input(case),
+                _limit(row),
+                f"{row['report']['scratch_bytes'] / 1e6:.0f}",
+                *(f"{part:.2f}" for part in parts),
+                *_bound(sum(stage.seconds for stage in least), seconds)[:1],
+                f"{seconds:.2f}",
+                *_bound(sum(stage.seconds for stage in least), seconds)[1:],
+            ]
+
+
+def rates(case: Record) -> str:
+    """Return the measured rates of the machine as a sentence."""
+    measured = case["rates"]
+    words = [
+        f"{key.replace('_', ' ')} {value / 1e9:.2f} GB/s" if value else f"no {key}"
+        for key, value in measured.items()
+        if not key.startswith("fresh")
+    ]
+    words += [
+        f"{key.replace('_', ' ')}s {measured[key] * 1e9:.2f} s/GB"
+        for key in ("fresh_page", "fresh_huge_page")
+    ]
+    return ", ".join(words)
+
+
+def document(paths: Sequence[Path], *, short: bool = False) -> str:
+    """Return the tables of all results files as Markdown; in short, only the ratios."""
+    pieces = []
+    for path in paths:
+        found = read(path)
+        cases = found["cases"]
+        if not cases:
+            continue
+        pieces += [_caption(found["machine"]), _markdown(list(summary(cases)))]
+        if short:
+            continue
+        for case in cases:
+            pieces += [f"**{_input(case)}**, {_provenance(case)}", _markdown(list(details(case)))]
+            pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
+            pieces += [f"Rates: {rates(case)}."]
+        pieces += [_markdown(list(bounds(cases)))]
+    return "\n\n".join(pieces) + "\n"
+
+
+def plain(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table for a terminal: first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    ruled = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
+
+
+def _caption(machine: Record) -> str:
+    kind = "virtual machine" if machine["virtual"] else "machine"
+    return (
+        f"{kind.capitalize()} with {machine['cpus']} CPUs ({machine['cpu']}), "
+        f"{machine['memory_gib']:.0f} GiB, {machine['filesystem']}, "
+        f"{machine['system']} {machine['kernel']}:"
+    )
+
+
+def _provenance(case: Record) -> str:
+    versions = "; ".join(version for version in case["versions"].values() if version)
+    return f"{case['date']}, commit {case['commit']}, load {case['load']} before: {versions}"
+
+
+def _input(case: Record) -> str:
+    return f"{case['input_bytes'] / 1e9:g} GB {case['input']}, {case['cache']}"
+
+
+def _limit(row: Record) -> str:
+    return f"{row['limit_bytes'] / (1 << 20):.0f} MiB" if row["limit_bytes"] else "none"
+
+
+def _rate(case: Record, row: Record) -> str:
+    return f"{case['input_bytes'] / 1e6 / median(row, 'wall_seconds'):.0f}"
+
+
+def _peak(row: Record) -> str:
+    peak = max(values(row, "peak_memory_bytes"))
+    over = row["limit_bytes"] and peak - row["idle_memory_bytes"] > row["limit_bytes"]
+    return f"{peak / 1e6:.0f}{' (over)' if over else ''}"
+
+
+def _bound(least: float | None, seconds: float) -> list[str]:
+    return [f"{least:.2f}", f"{seconds / least:.2f}x"] if least else ["", ""]
+
+
+def _ratio(other: Record, own: Record) -> str:
+    """Return how many times as long the other took, by the medians, and the range over rounds."""
+    ratio = median(other, "wall_seconds") / median(own, "wall_seconds")
+    pairs = zip(values(other, "wall_seconds"), values(own, "wall_seconds"), strict=False)
+    rounds = [theirs / ours for theirs, ours in pairs]
+    return f"{ratio:.2f}x" + (f" ({min(rounds):.2f}-{max(rounds):.2f})" if len(rounds) > 1 else "")
+
+
+def _against_own(case: Record, row: Record) -> str:
+    own = next(iter(timed(case, tool="corekit", role=row["role"])), None)
+    if own is None or row["tool"] == "corekit":
+        return ""
+    return _ratio(row, own)
+
+
+def _cliff(case: Record) -> Iterator[list[str]]:
+    pair = sorted(timed(case, role="cliff"), key=lambda row: int(row["limit_bytes"]))
+    if len(pair) == 2:
+        below, above = (median(row, "wall_seconds") for row in pair)
+        limits = " against ".join(map(_limit, pair))
+        yield [
+            _input(case),
+            f"no cliff: {limits}",
+            f"{below:.2f}",
+            _rate(case, pair[0]),
+            f"corekit {above:.2f} s",
+            f"{below / above:.2f}x the time",
+            "",
+            "",
+        ]
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("results", nargs="*", type=Path, help="default: all in benches/results")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--write", type=Path, metavar="FILE")
+    action.add_argument("--check", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    paths = options.results or sorted(RESULTS.glob("shuffle-*.json"))
+    if not paths:
+        parser.error("there are no results yet: run benches/run.py")
+    target: Path | None = options.write or options.check
+    if target is None:
+        print(document(paths), end="")
+        return 0
+    old = target.read_text()
+    if not MARKED.search(old):
+        parser.error(f"{target} has no <!-- bench:shuffle --> ... <!-- /bench -->")
+    new = MARKED.sub(
+        lambda found: f"{found[1]}\n{document(paths, short=bool(found[2]))}\n{found[3]}", old
+    )
+    if options.write:
+        target.write_text(new)
+    elif new != old:
+        print(f"{target}: its figures are not those of the results files", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,203 @@
+"""Run the benchmarks: `python benches/run.py shuffle [--short|--full|--smoke] [--only NAME ...]`.
+
+See the README beside this file for what is measured, how, and how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import corpora
+import figures
+import machine
+import results
+from cases import SUITES, Suite
+from environment import AbsentError, PeerEnvironment, printed
+from measure import isolated
+from peers import Tool, registry
+from roofline import measure_rates
+from rounds import Bench
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DIRECTORY = REPOSITORY / "build" / "bench"
+
+
+# Free space wanted beside the corpora, in sizes of the largest one: the output, scratch (sort's may
+# be a good deal larger than its input), and room for the file system to work well.
+ROOM = 4
+
+
+def main() -> int:
+    """Run the command line; 1 when corekit is absent or any row is red."""
+    options = _options()
+    suite, complete = _selected(SUITES[options.suite], options.only)
+    directory: Path = options.dir.resolve()
+    program: Path = options.corekit or Path(sys.executable).with_name("corekit")
+    path = options.output or _results_path(directory, keep=complete and suite.name != "smoke")
+    _check_room(suite, directory)
+
+    threads = machine.cpus()
+    tools = _tools(suite, PeerEnvironment(directory / "env"), program.absolute())
+    files = {
+        name: isolated(corpora.ensure, corpora.CORPORA[name], directory / "corpora", threads)
+        for name in sorted({case.corpus for case in suite.cases})
+    }
+    facts = machine.describe(directory)
+    bench = Bench(directory, tools, threads, _say)
+    finished: list[results.Record] = []
+    for case in suite.cases:
+        load, file = machine.load(), files[case.corpus]
+        # Before each case, for neighbours on a shared host make them drift within minutes.
+        _say(f"{case.name}: measuring the machine's rates")
+        rates = isolated(measure_rates, directory, threads)
+        rows = bench.run_case(case, file, options.rounds or suite.rounds)
+        finished.append(
+            {
+                "name": case.name,
+                "suite": suite.name,
+                "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
+                "commit": machine.commit(REPOSITORY),
+                "build": _build(program),
+                "versions": {row.tool: _version(tools[row.tool]) for row in rows},
+                "load": load,
+                "threads": threads,
+                "input": file.corpus.shape.what,
+                "input_bytes": file.fingerprint.bytes,
+                "input_records": file.fingerprint.records,
+                "cache": case.cache,
+                "rates": rates,
+                "rows": [asdict(row) for row in rows],
+            }
+        )
+        # After each case: an interrupted run keeps those that it has finished.
+        results.add(path, facts, finished[-1])
+    _print(finished)
+    _say(f"written to {os.path.relpath(path)}")
+    return 1 if any(_is_bad(row) for case in finished for row in case["rows"]) else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("job", choices=["shuffle"])
+    size = parser.add_mutually_exclusive_group()
+    for name, words in (
+        ("short", "3 rounds on 1 GB, under 25 minutes on 2 cores (the default)"),
+        ("full", "5 rounds, and 4 GB too"),
+        ("smoke", "a quick look whether the bench itself works, on 100 MB"),
+    ):
+        size.add_argument(f"--{name}", dest="suite", action="store_const", const=name, help=words)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cases and tools")
+    parser.add_argument("--rounds", type=int, help="instead of the suite's number")
+    parser.add_argument(
+        "--dir", type=Path, default=REPOSITORY / "build" / "bench", help="for files"
+    )
+    parser.add_argument("--corekit", type=Path, help="default: beside this interpreter")
+    parser.add_argument("--output", type=Path, help="results file; default: by kind of machine")
+    parser.set_defaults(suite="short")
+    options = parser.parse_args()
+    known = _names(SUITES[options.suite])
+    for name in options.only:
+        if name not in known:
+            parser.error(f"--only takes {', '.join(known)}; got {name}")
+    return options
+
+
+def _names(suite: Suite) -> list[str]:
+    tools = {entry.tool for case in suite.cases for entry in case.entries}
+    return [case.name for case in suite.cases] + sorted(tools)
+
+
+def _selected(suite: Suite, only: Sequence[str]) -> tuple[Suite, bool]:
+    """Return what is left of a suite, and whether its cases still have all their tools."""
+    cases = [case for case in suite.cases if case.name in only] or list(suite.cases)
+    tools = {entry.tool for case in cases for entry in case.entries} & set(only)
+    if not tools:
+        return replace(suite, cases=tuple(cases)), True
+    kept = [
+        replace(case, entries=tuple(entry for entry in case.entries if entry.tool in tools))
+        for case in cases
+    ]
+    return replace(suite, cases=tuple(case for case in kept if case.entries)), False
+
+
+def _results_path(directory: Path, *, keep: bool) -> Path:
+    """Return where results go: into the repository only if all tools of a case were timed."""
+    place = results.RESULTS if keep else directory
+    return place / f"shuffle-{machine.slug(directory)}.json"
+
+
+def _check_room(suite: Suite, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    sizes = {case.corpus: corpora.CORPORA[case.corpus].bytes for case in suite.cases}
+    missing = [
+        size for name, size in sizes.items() if not (directory / "corpora" / f"{name}.txt").exists()
+    ]
+    needed = sum(missing) + ROOM * max(sizes.values())
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise SystemExit(
+            f"{directory} must have {needed / 1e9:.1f} GB free, it has {free / 1e9:.1f} GB; "
+            "name another place by --dir"
+        )
+
+
+def _tools(
+    suite: Suite, environment: PeerEnvironment, corekit: Path
+) -> dict[str, Tool | AbsentError]:
+    finders = registry(environment, corekit)
+    tools: dict[str, Tool | AbsentError] = {}
+    for name in sorted({entry.tool for case in suite.cases for entry in case.entries}):
+        try:
+            tools[name] = finders[name]()
+        except AbsentError as error:
+            tools[name] = error
+            _say(f"absent: {name}: {error}")
+    return tools
+
+
+def _version(tool: Tool | AbsentError) -> str | None:
+    return None if isinstance(tool, AbsentError) else tool.version
+
+
+def _build(corekit: Path) -> dict[str, str]:
+    """Return what `corekit info` says of the build: version, profile, SIMD level, Python."""
+    pairs = (line.split(maxsplit=1) for line in printed(corekit, "info"))
+    told = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+    return {name: told[name] for name in ("version", "build", "python", "simd") if name in told}
+
+
+def _is_bad(row: results.Record) -> bool:
+    """Tell whether a row fails the bench: a peer may be absent, corekit may not."""
+    status: str = row["status"]
+    return status == "failed" or (row["tool"] == "corekit" and status != "ok")
+
+
+def _print(cases: Sequence[results.Record]) -> None:
+    print(f"\n{figures.plain(list(figures.summary(cases)))}")
+    red = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for case in cases:
+        print(f"\n{case['name']}")
+        table = figures.plain(list(figures.details(case))).splitlines()
+        print(table[0])
+        for line, row in zip(table[1:], case["rows"], strict=True):
+            print(f"\x1b[31m{line}\x1b[0m" if red and _is_bad(row) else line)
+        for note in figures.notes(case):
+            print(note)
+        print(figures.rates(case))
+    print(f"\n{figures.plain(list(figures.bounds(cases)))}\n")
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,44 @@
+"""Checks of single arguments, with one wording: subject, what is needed, what was given."""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+from typing import SupportsIndex
+
+from corekit.errors import ArgumentTypeError, InvalidArgumentError
+
+
+def given(value: object) -> str:
+    """Describe a value for the end of a message: what it is, and shortly how it looks."""
+    return f"got {reprlib.repr(value)} ({type(value).__name__})"
+
+
+def wrong_type(name: str, needed: str, value: object) -> ArgumentTypeError:
+    """Make the error for an argument of a type that is not taken."""
+    return ArgumentTypeError(f"{name} must be {needed}, {given(value)}")
+
+
+def integer(name: str, value: object, *, low: int, high: int | None = None) -> int:
+    """Return `value` as a plain int in ``low <= value < high``.
+
+    NumPy's integers are taken (anything with `__index__` is). Booleans are
+    refused: ``threads=True`` is a mistake, not one thread.
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise wrong_type(name, "an int", value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        # NumPy arrays have the method and refuse to use it.
+        raise wrong_type(name, "an int", value) from None
+    if number < low or (high is not None and number >= high):
+        wanted = f"at least {low}" if high is None else f"at least {low} and below {_bound(high)}"
+        raise InvalidArgumentError(f"{name} must be {wanted}, got {number}")
+    return number
+
+
+def _bound(high: int) -> str:
+    """Write a power of two as one: 2**128 is easier to read than its 39 digits."""
+    power = high.bit_length() - 1
+    return f"2**{power}" if high == 1 << power and power >= 16 else str(high)

@@ -1,0 +1,46 @@
+"""The compiled core. Private: the public functions check and complete the arguments."""
+
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["build_info", "permutation", "shuffle_plan", "shuffle_run"]
+
+class _BuildInfo(TypedDict):
+    version: str
+    profile: str
+    target: str
+    simd_level: str
+    available_threads: int
+
+def build_info() -> _BuildInfo: ...
+def permutation(
+    n: int, *, seed: int, stream: int, epoch: int, threads: int
+) -> npt.NDArray[np.uint64]: ...
+def shuffle_plan(
+    inputs: list[bytes | int],
+    output: bytes | int,
+    *,
+    seed: int,
+    memory_limit: int,
+    threads: int,
+    scratch: bytes | None,
+    delimiter: bytes,
+    sample: int | None,
+    tuning: dict[str, int] | None,
+) -> dict[str, Any]: ...
+def shuffle_run(
+    inputs: list[bytes | int],
+    output: bytes | int,
+    *,
+    seed: int,
+    memory_limit: int,
+    threads: int,
+    scratch: bytes | None,
+    delimiter: bytes,
+    sample: int | None,
+    progress: Callable[[int, int | None, str], object] | None,
+    tuning: dict[str, int] | None,
+) -> dict[str, Any]: ...

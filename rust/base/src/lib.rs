@@ -1,0 +1,13 @@
+//! What every job of corekit needs and none owns.
+//!
+//! - [`philox`]: the one random-number generator, a public formula.
+//! - [`control`]: cancelling and progress, the only way a caller talks to running work.
+//! - [`threads`]: the one door to threads.
+//! - [`simd`]: which instruction set the kernels use, found once.
+//!
+//! The jobs (shuffle, projection, attention) lean on this crate and never on each other.
+
+pub mod control;
+pub mod philox;
+pub mod simd;
+pub mod threads;

@@ -1,0 +1,20 @@
+//! `corekit._core`: what Python sees of the core. Private; the public functions are in Python.
+//!
+//! A file for each Python module, and three that all of them share: [`enter`], the one way to run
+//! long work, [`errors`], from the core's errors to Python's, and [`info`].
+
+mod enter;
+mod errors;
+mod info;
+mod shuffle;
+
+use pyo3::prelude::*;
+
+/// The compiled core of corekit.
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::info::build_info;
+    #[pymodule_export]
+    use crate::shuffle::{permutation, shuffle_plan, shuffle_run};
+}

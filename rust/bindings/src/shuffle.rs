@@ -1,0 +1,287 @@
+//! `corekit.shuffle`.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use corekit_base::control::{Control, Progress};
+use corekit_shuffle::{Error, Input, Job, Output, PHASES, Plan, Report, Tuning};
+use numpy::{IntoPyArray, PyArray1};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::enter::enter;
+use crate::errors::raise;
+
+/// Shuffles the records of the inputs into the output.
+#[pyfunction]
+#[pyo3(signature = (inputs, output, *, seed, memory_limit, threads, scratch, delimiter, sample,
+                    progress, tuning))]
+#[expect(clippy::too_many_arguments, reason = "keyword-only in Python")]
+pub(crate) fn shuffle_run<'py>(
+    py: Python<'py>,
+    inputs: Vec<Place>,
+    output: Place,
+    seed: u128,
+    memory_limit: u64,
+    threads: usize,
+    scratch: Option<PathBytes>,
+    delimiter: Vec<u8>,
+    sample: Option<u64>,
+    progress: Option<Py<PyAny>>,
+    tuning: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let tuning = read_tuning(tuning)?;
+    let job = job(
+        inputs,
+        output,
+        seed,
+        memory_limit,
+        threads,
+        scratch,
+        delimiter,
+        sample,
+        tuning,
+    )?;
+    let control = Control::new();
+    let tell = |py: Python<'_>| match &progress {
+        None => Ok(()),
+        Some(progress) => {
+            let Progress { phase, done, total } = control.progress();
+            progress
+                .call1(py, (done, total, PHASES[usize::from(phase)]))
+                .map(drop)
+        }
+    };
+    let report = enter(py, &control, tell, || {
+        corekit_shuffle::shuffle(&job, &control).map_err(|error| raise(&error))
+    })?;
+    report_dict(py, &report, seed)
+}
+
+/// The plan of a shuffle that is not run.
+#[pyfunction]
+#[pyo3(signature = (inputs, output, *, seed, memory_limit, threads, scratch, delimiter, sample,
+                    tuning))]
+#[expect(clippy::too_many_arguments, reason = "keyword-only in Python")]
+pub(crate) fn shuffle_plan<'py>(
+    py: Python<'py>,
+    inputs: Vec<Place>,
+    output: Place,
+    seed: u128,
+    memory_limit: u64,
+    threads: usize,
+    scratch: Option<PathBytes>,
+    delimiter: Vec<u8>,
+    sample: Option<u64>,
+    tuning: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let tuning = read_tuning(tuning)?;
+    let job = job(
+        inputs,
+        output,
+        seed,
+        memory_limit,
+        threads,
+        scratch,
+        delimiter,
+        sample,
+        tuning,
+    )?;
+    let plan = enter(
+        py,
+        &Control::new(),
+        |_| Ok(()),
+        || corekit_shuffle::plan(&job).map_err(|error| raise(&error)),
+    )?;
+    plan_dict(py, &plan)
+}
+
+/// The order of `n` records of one input.
+#[pyfunction]
+#[pyo3(signature = (n, *, seed, stream, epoch, threads))]
+pub(crate) fn permutation(
+    py: Python<'_>,
+    n: u64,
+    seed: u128,
+    stream: u32,
+    epoch: u32,
+    threads: usize,
+) -> PyResult<Bound<'_, PyArray1<u64>>> {
+    let control = Control::new();
+    let order = enter(
+        py,
+        &control,
+        |_| Ok(()),
+        || {
+            corekit_shuffle::permutation(n, seed, stream, epoch, threads, &control)
+                .map_err(|error| raise(&error))
+        },
+    )?;
+    Ok(order.into_pyarray(py))
+}
+
+/// A path as the system's bytes.
+pub(crate) struct PathBytes(PathBuf);
+
+impl<'py> FromPyObject<'_, 'py> for PathBytes {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let bytes = value.cast::<PyBytes>()?;
+        Ok(Self(OsStr::from_bytes(bytes.as_bytes()).into()))
+    }
+}
+
+/// A path, or an open descriptor.
+#[derive(FromPyObject)]
+pub(crate) enum Place {
+    Path(PathBytes),
+    Descriptor(RawFd),
+}
+
+/// An own handle to an open descriptor, and its name for messages.
+fn open_file(descriptor: RawFd) -> PyResult<(Arc<File>, PathBuf)> {
+    let name = match descriptor {
+        0 => PathBuf::from("standard input"),
+        1 => PathBuf::from("standard output"),
+        n => PathBuf::from(format!("/dev/fd/{n}")),
+    };
+    let refused = |errno: rustix::io::Errno| {
+        raise(&Error::Io {
+            path: name.clone(),
+            source: errno.into(),
+        })
+    };
+    if descriptor < 0 {
+        return Err(refused(rustix::io::Errno::BADF));
+    }
+    #[allow(unsafe_code)]
+    // SAFETY: used for one `dup`, which refuses a descriptor that is not open; -1 was refused.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let own = rustix::io::fcntl_dupfd_cloexec(borrowed, 3).map_err(refused)?;
+    Ok((Arc::new(File::from(own)), name))
+}
+
+#[expect(clippy::too_many_arguments, reason = "a job has that many parts")]
+fn job(
+    inputs: Vec<Place>,
+    output: Place,
+    seed: u128,
+    memory_limit: u64,
+    threads: usize,
+    scratch: Option<PathBytes>,
+    delimiter: Vec<u8>,
+    sample: Option<u64>,
+    tuning: Tuning,
+) -> PyResult<Job> {
+    let input = |place| {
+        Ok(match place {
+            Place::Path(path) => Input::Path(path.0),
+            Place::Descriptor(descriptor) => {
+                let (file, name) = open_file(descriptor)?;
+                Input::Open(file, name)
+            }
+        })
+    };
+    let output = match output {
+        Place::Path(path) => Output::Path(path.0),
+        Place::Descriptor(descriptor) => {
+            let (file, name) = open_file(descriptor)?;
+            Output::Open(file, name)
+        }
+    };
+    Ok(Job {
+        inputs: inputs.into_iter().map(input).collect::<PyResult<_>>()?,
+        output,
+        seed,
+        epoch: 0,
+        memory_limit,
+        threads,
+        scratch: scratch.map(|path| path.0),
+        delimiter,
+        sample,
+        tuning,
+    })
+}
+
+/// Reads the private overrides that tests use; an unknown one is an error.
+fn read_tuning(given: Option<&Bound<'_, PyDict>>) -> PyResult<Tuning> {
+    let mut tuning = Tuning::default();
+    let Some(given) = given else {
+        return Ok(tuning);
+    };
+    for (name, value) in given {
+        match name.extract::<String>()?.as_str() {
+            "chunk" => tuning.chunk = value.extract()?,
+            "block" => tuning.block = value.extract()?,
+            "slab" => tuning.slab = value.extract()?,
+            "blocks" => tuning.blocks = value.extract()?,
+            "bits" => tuning.bits = value.extract()?,
+            "inline_max" => tuning.inline_max = value.extract()?,
+            "frame" => tuning.frame = value.extract()?,
+            "entries" => tuning.entries = value.extract()?,
+            "workers" => tuning.workers = value.extract()?,
+            "key_mask" => tuning.key_mask = value.extract()?,
+            "spill" => tuning.spill = Some(value.extract::<u8>()? != 0),
+            "no_direct" => tuning.no_direct = value.extract::<u8>()? != 0,
+            "no_tmpfile" => tuning.no_tmpfile = value.extract::<u8>()? != 0,
+            "no_fallocate" => tuning.no_fallocate = value.extract::<u8>()? != 0,
+            other => {
+                return Err(raise(&Error::InvalidArgument(format!(
+                    "tuning has no {other}"
+                ))));
+            }
+        }
+    }
+    Ok(tuning)
+}
+
+fn plan_dict<'py>(py: Python<'py>, plan: &Plan) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("strategy", plan.strategy.name())?;
+    dict.set_item("reason", &plan.reason)?;
+    dict.set_item("passes", plan.passes)?;
+    dict.set_item("buckets", plan.buckets)?;
+    dict.set_item("workers", plan.workers)?;
+    dict.set_item("block_bytes", plan.block_bytes)?;
+    dict.set_item("chunk_bytes", plan.chunk_bytes)?;
+    dict.set_item("memory_limit", plan.memory_limit)?;
+    dict.set_item("input_bytes", plan.input_bytes)?;
+    dict.set_item("bytes_read", plan.bytes_read)?;
+    dict.set_item("bytes_written", plan.bytes_written)?;
+    dict.set_item("memory_bytes", plan.memory_bytes)?;
+    dict.set_item("resident_bytes", plan.resident_bytes)?;
+    dict.set_item("scratch_bytes", plan.scratch_bytes)?;
+    dict.set_item("seconds", plan.seconds)?;
+    Ok(dict)
+}
+
+fn report_dict<'py>(py: Python<'py>, report: &Report, seed: u128) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("records", report.written.records)?;
+    dict.set_item("bytes", report.output_bytes)?;
+    dict.set_item("digest", report.written.digest)?;
+    dict.set_item("input_records", report.read.records)?;
+    dict.set_item("input_bytes", report.input_bytes)?;
+    dict.set_item("input_digest", report.read.digest)?;
+    dict.set_item("seed", seed)?;
+    dict.set_item("algorithm", report.algorithm)?;
+    dict.set_item("passes", report.passes)?;
+    dict.set_item("plan", plan_dict(py, &report.plan)?)?;
+    let seconds = PyDict::new(py);
+    for (phase, spent) in PHASES.iter().zip([
+        report.seconds.scatter,
+        report.seconds.gather,
+        report.seconds.publish,
+    ]) {
+        seconds.set_item(phase, spent)?;
+    }
+    dict.set_item("seconds", seconds)?;
+    dict.set_item("peak_memory", report.peak_memory)?;
+    dict.set_item("scratch_bytes", report.scratch_bytes)?;
+    Ok(dict)
+}

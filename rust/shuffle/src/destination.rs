@@ -1,0 +1,379 @@
+//! Where the output goes, and the promise that comes with it.
+//!
+//! A regular file holds its old bytes or the complete new ones, whatever happens: the new bytes are
+//! written to a file without a name beside it, which is flushed, linked under a sibling's name,
+//! renamed over the old one, and the directory is flushed. Only between the last two a kill can
+//! leave the sibling (`.NAME.corekit-*`); it is locked while its run lives, so that the next run to
+//! the same destination can tell and remove it. Where a file system has no unnamed files the sibling
+//! exists from the start.
+//!
+//! Devices, FIFOs and descriptors are streamed to and never replaced.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::error::{At, Result};
+use crate::options::{Output, Tuning};
+use crate::pool::ALIGN;
+use crate::run::Run;
+use crate::scratch::{UNSYNCED, write_all_at};
+use crate::stream::{Direction, ready};
+
+/// A destination that is ready to take the output.
+pub(crate) enum Destination {
+    File(Replacement),
+    Stream(Stream),
+}
+
+/// New content for a regular file, not yet visible.
+pub(crate) struct Replacement {
+    /// As the caller named it.
+    path: PathBuf,
+    /// Symlinks resolved.
+    target: PathBuf,
+    old: Option<Stat>,
+    file: File,
+    /// The sibling's name, when the file system made us give one from the start.
+    sibling: Option<PathBuf>,
+    direct: bool,
+    reserve: bool,
+    unsynced: AtomicU64,
+}
+
+/// Something that takes bytes in order.
+pub(crate) struct Stream {
+    path: PathBuf,
+    file: File,
+    /// Most bytes of one write: a pipe that is ready takes this many without blocking.
+    step: usize,
+}
+
+/// A number that other runs will not draw.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+impl Destination {
+    /// Makes ready for the output: finds out what the destination is, and whether it can be
+    /// written, before any work is done.
+    pub fn open(output: &Output, tuning: &Tuning, run: &Run) -> Result<Self> {
+        let path = match output {
+            Output::Open(file, path) => return Stream::of(file, path).map(Self::Stream),
+            Output::Path(path) => path,
+        };
+        let target = resolve(path).at(path)?;
+        let old = match rustix::fs::stat(&target) {
+            Ok(stat) => Some(stat),
+            Err(Errno::NOENT) => None,
+            Err(error) => return Err(error).at(path),
+        };
+        match old.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            None | Some(FileType::RegularFile) => {
+                Replacement::new(path, target, old, tuning).map(Self::File)
+            }
+            Some(FileType::Directory) => Err(Errno::ISDIR).at(path),
+            Some(_) => Stream::open(path, run).map(Self::Stream),
+        }
+    }
+
+    /// Whether bytes must come in order and cannot be withheld.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
+
+    /// Reserves space for `total` bytes.
+    pub fn reserve(&self, total: u64) -> Result<()> {
+        match self {
+            Self::File(file) if file.reserve && total > 0 => {
+                match rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, total) {
+                    Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+                    Err(error) => Err(error).at(&file.path),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the first `len` bytes of `frame` at `offset`. Bytes of the frame behind `len` may be
+    /// overwritten: a direct write ends at an aligned offset, and the file is cut later.
+    pub fn write(&self, frame: &mut [u8], len: usize, offset: u64, run: &Run) -> Result<()> {
+        match self {
+            Self::Stream(stream) => stream.write(&frame[..len], run),
+            Self::File(file) if file.direct => {
+                let padded = len.next_multiple_of(ALIGN);
+                frame[len..padded].fill(0);
+                write_all_at(&file.file, &frame[..padded], offset).at(&file.path)
+            }
+            Self::File(file) => {
+                write_all_at(&file.file, &frame[..len], offset).at(&file.path)?;
+                // Few dirty bytes at any time: the last flush, and so Ctrl-C, is quick.
+                if file.unsynced.fetch_add(len as u64, Relaxed) > UNSYNCED {
+                    file.unsynced.store(0, Relaxed);
+                    rustix::fs::fdatasync(&file.file).at(&file.path)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the `total` bytes written the destination's content.
+    pub fn publish(self, total: u64, run: &Run) -> Result<()> {
+        match self {
+            Self::File(file) => file.publish(total, run),
+            Self::Stream(_) => Ok(()),
+        }
+    }
+}
+
+impl Replacement {
+    fn new(path: &Path, target: PathBuf, old: Option<Stat>, tuning: &Tuning) -> Result<Self> {
+        let dir = parent(&target);
+        let name = target.file_name().ok_or(Errno::ISDIR).at(path)?;
+        // What the caller could not write to in place is not replaced behind its permissions.
+        if old.is_some() {
+            rustix::fs::access(&target, rustix::fs::Access::WRITE_OK).at(path)?;
+        }
+        sweep(dir, name);
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o666);
+        let open = |extra: OFlags| -> rustix::io::Result<(File, Option<PathBuf>)> {
+            // Without /proc an unnamed file could never be given its name.
+            if !tuning.no_tmpfile && Path::new("/proc/self/fd").exists() {
+                match rustix::fs::open(dir, flags | extra | OFlags::TMPFILE, mode) {
+                    Ok(file) => return Ok((file.into(), None)),
+                    Err(Errno::OPNOTSUPP | Errno::ISDIR) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            loop {
+                let sibling = dir.join(sibling_name(name));
+                let extra = extra | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+                match rustix::fs::open(&sibling, flags | extra, mode) {
+                    Ok(file) => return Ok((file.into(), Some(sibling))),
+                    Err(Errno::EXIST) => {}
+                    Err(error) => {
+                        let _ = rustix::fs::unlink(&sibling);
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        loop {
+            let (opened, direct) = match tuning.no_direct {
+                true => (open(OFlags::empty()), false),
+                false => match open(OFlags::DIRECT) {
+                    Err(Errno::INVAL) => (open(OFlags::empty()), false),
+                    other => (other, true),
+                },
+            };
+            let (file, sibling) = opened.at(path)?;
+            // The lock says that this run lives. Another run may have taken a sibling for a dead
+            // one in the moment before: then it is gone, and a new one is made.
+            let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+            let linked = rustix::fs::fstat(&file).at(path)?.st_nlink > 0;
+            if sibling.is_some() && (locked == Err(Errno::WOULDBLOCK) || !linked) {
+                continue;
+            }
+            return Ok(Self {
+                path: path.to_owned(),
+                target,
+                old,
+                file,
+                sibling,
+                direct,
+                reserve: !tuning.no_fallocate,
+                unsynced: AtomicU64::new(0),
+            });
+        }
+    }
+
+    fn publish(mut self, total: u64, run: &Run) -> Result<()> {
+        let path = self.path.clone();
+        rustix::fs::ftruncate(&self.file, total).at(&path)?;
+        if let Some(old) = &self.old {
+            // The owner is kept where this process may give files away, as cp does.
+            let _ = std::os::unix::fs::fchown(&self.file, Some(old.st_uid), Some(old.st_gid));
+            rustix::fs::fchmod(&self.file, Mode::from_raw_mode(old.st_mode & 0o7777)).at(&path)?;
+        }
+        rustix::fs::fsync(&self.file).at(&path)?;
+        run.check()?;
+        let dir = parent(&self.target).to_owned();
+        if self.sibling.is_none() {
+            let name = self.target.file_name().unwrap_or_default();
+            let proc = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            self.sibling = loop {
+                let sibling = dir.join(sibling_name(name));
+                match rustix::fs::linkat(CWD, &proc, CWD, &sibling, AtFlags::SYMLINK_FOLLOW) {
+                    Ok(()) => break Some(sibling),
+                    Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error).at(&path),
+                }
+            };
+        }
+        if let Some(sibling) = &self.sibling {
+            rustix::fs::rename(sibling, &self.target).at(&path)?;
+        }
+        self.sibling = None;
+        // The new bytes are in place; only the name's durability is left.
+        let dir = File::open(&dir).at(&path)?;
+        match rustix::fs::fsync(&dir) {
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(error) => Err(error).at(&path),
+        }
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if let Some(sibling) = &self.sibling {
+            let _ = rustix::fs::unlink(sibling);
+        }
+    }
+}
+
+impl Stream {
+    /// An inherited descriptor. A pipe is opened anew, so that writing to it never blocks and the
+    /// flags that it shares with other processes stay as they are.
+    fn of(file: &File, path: &Path) -> Result<Self> {
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(file).at(path)?.st_mode);
+        if kind == FileType::Directory {
+            return Err(Errno::ISDIR).at(path);
+        }
+        let own = file.try_clone().at(path)?;
+        if kind != FileType::Fifo {
+            let step = if kind == FileType::RegularFile {
+                1 << 20
+            } else {
+                PIPE_BUF
+            };
+            return Ok(Self {
+                path: path.to_owned(),
+                file: own,
+                step,
+            });
+        }
+        let proc = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(match rustix::fs::open(proc, flags, Mode::empty()) {
+            Ok(again) => Self {
+                path: path.to_owned(),
+                file: again.into(),
+                step: usize::MAX,
+            },
+            Err(_) => Self {
+                path: path.to_owned(),
+                file: own,
+                step: PIPE_BUF,
+            },
+        })
+    }
+
+    /// A device or FIFO. A FIFO without a reader is waited for.
+    fn open(path: &Path, run: &Run) -> Result<Self> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        loop {
+            match rustix::fs::open(path, flags, Mode::empty()) {
+                Ok(file) => {
+                    return Ok(Self {
+                        path: path.to_owned(),
+                        file: file.into(),
+                        step: usize::MAX,
+                    });
+                }
+                Err(Errno::NXIO) => {
+                    run.check()?;
+                    std::thread::sleep(corekit_base::control::POLL);
+                }
+                Err(error) => return Err(error).at(path),
+            }
+        }
+    }
+
+    fn write(&self, mut bytes: &[u8], run: &Run) -> Result<()> {
+        while !bytes.is_empty() {
+            run.check()?;
+            if !ready(&self.file, Direction::Write).at(&self.path)? {
+                continue;
+            }
+            match rustix::io::write(&self.file, &bytes[..bytes.len().min(self.step)]) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(error) => return Err(error).at(&self.path),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// POSIX: a ready pipe takes this many bytes at once.
+const PIPE_BUF: usize = 4096;
+
+/// Follows symlinks to the file that is to be written, which need not exist.
+fn resolve(path: &Path) -> rustix::io::Result<PathBuf> {
+    /// As many as Linux follows.
+    const MOST: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST {
+        match rustix::fs::readlink(&path, Vec::new()) {
+            Ok(link) => {
+                let link = PathBuf::from(OsString::from_vec(link.into_bytes()));
+                path = parent(&path).join(link);
+            }
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(path),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::LOOP)
+}
+
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+/// The part of a sibling's name before its random end; cut to what a file system allows.
+fn sibling_prefix(name: &OsStr) -> Vec<u8> {
+    const NAME_MAX: usize = 255;
+    const REST: usize = ".".len() + ".corekit-".len() + 16;
+    let name = name.as_bytes();
+    [b".", &name[..name.len().min(NAME_MAX - REST)], b".corekit-"].concat()
+}
+
+fn sibling_name(name: &OsStr) -> OsString {
+    let mut sibling = sibling_prefix(name);
+    sibling.extend_from_slice(format!("{:016x}", random()).as_bytes());
+    OsString::from_vec(sibling)
+}
+
+/// Removes siblings that dead runs to this destination left. What cannot be removed is left.
+fn sweep(dir: &Path, name: &OsStr) {
+    let prefix = sibling_prefix(name);
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let file_name = entry.file_name();
+        let Some(end) = file_name.as_bytes().strip_prefix(&prefix[..]) else {
+            continue;
+        };
+        if end.len() != 16 || !end.iter().all(u8::is_ascii_hexdigit) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        if let Ok(file) = rustix::fs::open(entry.path(), flags, Mode::empty())
+            && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = rustix::fs::unlink(entry.path());
+        }
+    }
+}

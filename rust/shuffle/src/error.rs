@@ -1,0 +1,81 @@
+//! Everything that can go wrong, by what the caller can do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use corekit_base::control::Cancelled;
+
+/// Why a shuffle, or its plan, failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument is outside what it may be.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The memory limit is too small for this job.
+    #[error("{0}")]
+    MemoryLimit(String),
+    /// The system refused memory that is within the limit.
+    #[error("cannot allocate {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// What the memory was for.
+        what: &'static str,
+        /// How much was asked for.
+        bytes: u64,
+    },
+    /// The system refused something about a file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file, as the caller named it.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// An input is not what it was when the run began.
+    #[error("{}: {how}", path.display())]
+    InputChanged {
+        /// The input, as the caller named it.
+        path: PathBuf,
+        /// What was seen.
+        how: String,
+    },
+    /// Records read and records written are not the same.
+    #[error("{0}")]
+    Integrity(String),
+    /// The caller asked the run to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// The result of everything fallible here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<Cancelled> for Error {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
+/// Names the file that an I/O error is about.
+pub(crate) trait At<T> {
+    fn at(self, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for std::result::Result<T, E> {
+    fn at(self, path: &Path) -> Result<T> {
+        self.map_err(|source| Error::Io {
+            path: path.to_owned(),
+            source: source.into(),
+        })
+    }
+}
+
+/// Room for `len` values, or an error: sizes that follow from input or arguments never abort.
+pub(crate) fn try_vec<T>(len: usize, what: &'static str) -> Result<Vec<T>> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(len).map_err(|_| Error::OutOfMemory {
+        what,
+        bytes: (len as u64).saturating_mul(size_of::<T>() as u64),
+    })?;
+    Ok(vec)
+}

@@ -1,0 +1,48 @@
+//! Exactly uniform shuffling of the records of files far larger than memory.
+//!
+//! The order is a formula ([`order`]): every record has a 64-bit key that depends on nothing but the
+//! seed, the input's number and the record's index, and the output is all records by key. What this
+//! crate does is to bring the records into that order within a memory limit.
+//!
+//! 1. *Scatter*: workers read chunks of input ([`reader`]), cut them into records ([`split`]), and
+//!    send each record to a bucket by the leading bits of its key ([`scatter`], [`store`]).
+//! 2. What does not fit in memory is evicted, from the highest keys down: to scratch ([`scratch`]),
+//!    or away, to be read again from the input.
+//! 3. *Emit*: bucket by bucket, records are brought back ([`emit`]), sorted and copied
+//!    ([`gather`], [`sort`]) into output frames ([`frames`]), which go to the destination
+//!    ([`destination`]).
+//!
+//! The plan ([`plan`]) chooses all sizes from the memory limit; the engine ([`engine`]) runs it. The
+//! output is the same for every plan.
+
+mod destination;
+mod digest;
+mod emit;
+mod engine;
+mod error;
+mod frames;
+mod gather;
+mod input;
+mod options;
+mod order;
+mod plan;
+mod pool;
+mod reader;
+mod record;
+mod run;
+mod sample;
+mod scatter;
+mod scratch;
+mod sort;
+mod split;
+mod spool;
+mod store;
+mod stream;
+
+pub use digest::Tally;
+pub use engine::{PHASES, Report, Seconds, plan, shuffle};
+pub use error::{Error, Result};
+pub use input::Input;
+pub use options::{Job, Output, Tuning};
+pub use order::{ALGORITHM, permutation};
+pub use plan::{Plan, Strategy};

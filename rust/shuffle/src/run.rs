@@ -1,0 +1,79 @@
+//! What all threads of one run share: the caller's control and the first failure.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use corekit_base::control::{Control, POLL};
+
+use crate::error::{Error, Result};
+
+pub(crate) struct Run<'a> {
+    pub control: &'a Control,
+    failed: AtomicBool,
+    first: Mutex<Option<Error>>,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(control: &'a Control) -> Self {
+        Self {
+            control,
+            failed: AtomicBool::new(false),
+            first: Mutex::new(None),
+        }
+    }
+
+    /// An error when the caller cancelled or another thread failed: the signal to return.
+    pub fn check(&self) -> Result<()> {
+        if self.failed.load(Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        Ok(self.control.check()?)
+    }
+
+    /// Keeps the first failure and stops everybody.
+    pub fn fail(&self, error: Error) {
+        let mut first = lock(&self.first);
+        if first.is_none() {
+            *first = Some(error);
+        }
+        self.failed.store(true, Relaxed);
+    }
+
+    /// The first failure, if any.
+    pub fn outcome(&self) -> Result<()> {
+        match lock(&self.first).take() {
+            Some(error) => Err(error),
+            None => Ok(self.control.check()?),
+        }
+    }
+
+    /// Waits on `condvar`, at most one poll step, and looks whether to go on.
+    pub fn wait<'g, T>(
+        &self,
+        condvar: &Condvar,
+        guard: MutexGuard<'g, T>,
+    ) -> Result<MutexGuard<'g, T>> {
+        let (guard, _) = condvar
+            .wait_timeout(guard, POLL)
+            .unwrap_or_else(PoisonError::into_inner);
+        self.check()?;
+        Ok(guard)
+    }
+
+    /// Runs a thread's body: its error, or its panic, becomes the run's failure.
+    pub fn guard(&self, body: impl FnOnce() -> Result<()>) {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(error),
+            Err(panic) => {
+                self.failed.store(true, Relaxed);
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// Locks; a panic elsewhere has already been recorded as the run's failure.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,420 @@
+//! Scattering: from whole records to blocks, by the leading bits of their keys.
+//!
+//! Each worker has one [`Cursor`] a bucket: its open slab, and a tally of all it sent there. For a
+//! record the key gives the bucket, and the record's head and bytes are appended to that bucket's
+//! slab. Keys are computed a few hundred at a time, which interleaves their dependent rounds.
+
+#![allow(unsafe_code)]
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::digest::Tally;
+use crate::error::{Result, try_vec};
+use crate::input::{InputFile, Kind};
+use crate::order::{KeyStream, Keys};
+use crate::reader::{Batch, LongRecord, SLACK};
+use crate::record::{LONG_BYTES, RECORD_HEAD_MAX, long_bytes, put_varint};
+use crate::run::Run;
+use crate::sample::Sample;
+use crate::split::Splitter;
+use crate::spool::Spool;
+use crate::store::{BLOCK_HEAD, SLAB_HEAD, Store};
+
+/// Keys computed at a time.
+const KEYS: usize = 256;
+
+/// The widest copy that ignores a record's real length.
+const WIDE: usize = 64;
+const _: () = assert!(WIDE <= SLACK);
+
+/// A worker's place in one bucket.
+#[derive(Clone, Copy)]
+struct Cursor {
+    /// Next byte of the open slab, and the slab's end; equal when there is none.
+    at: *mut u8,
+    end: *mut u8,
+    start: *mut u8,
+    block: u32,
+    /// Input and index of the last record in the slab; `NO_INPUT` when there is none.
+    input: u32,
+    last: u64,
+    tally: Tally,
+}
+
+/// Inputs are fewer than this.
+const NO_INPUT: u32 = u32::MAX;
+
+const CLOSED: Cursor = Cursor {
+    at: std::ptr::null_mut(),
+    end: std::ptr::null_mut(),
+    start: std::ptr::null_mut(),
+    block: 0,
+    input: NO_INPUT,
+    last: 0,
+    tally: Tally {
+        records: 0,
+        bytes: 0,
+        digest: 0,
+    },
+};
+
+/// Which keys a pass takes, and into which bucket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fan {
+    pub prefix: u64,
+    pub prefix_bits: u32,
+    pub bits: u32,
+    /// Buckets below this one are written already.
+    pub keep_start: usize,
+}
+
+impl Fan {
+    /// The bucket of a key; `None` when it does not begin with the prefix.
+    #[inline(always)]
+    pub fn bucket(&self, key: u64) -> Option<usize> {
+        let (inside, bits) = (key.checked_shl(self.prefix_bits).unwrap_or(0), self.bits);
+        let outside = self.prefix_bits > 0 && key >> (64 - self.prefix_bits) != self.prefix;
+        // Two shifts, for `bits` may be 0.
+        (!outside).then_some((inside >> 1 >> (63 - bits)) as usize)
+    }
+}
+
+/// One worker's half of a scatter pass.
+pub(crate) struct Scatter<'a> {
+    store: &'a Store,
+    run: &'a Run<'a>,
+    fan: Fan,
+    slab: usize,
+    sample: Option<&'a Sample>,
+    cursors: Vec<Cursor>,
+    keys: [u64; KEYS],
+    /// Everything seen, inside the prefix or not.
+    pub seen: Tally,
+    /// Bytes that no block will hold: spent by slabs' heads and ends.
+    open_end: usize,
+}
+
+/// What a batch's long records need to be placed.
+pub(crate) struct Places<'a> {
+    pub input: &'a InputFile,
+    pub spool: &'a Spool<'a>,
+    pub inline_max: usize,
+}
+
+impl<'a> Scatter<'a> {
+    pub fn new(
+        store: &'a Store,
+        run: &'a Run<'a>,
+        fan: Fan,
+        slab: usize,
+        sample: Option<&'a Sample>,
+    ) -> Result<Self> {
+        let n = 1usize << fan.bits;
+        let mut cursors = try_vec(n, "a worker's cursors")?;
+        cursors.resize(n, CLOSED);
+        Ok(Self {
+            store,
+            run,
+            fan,
+            slab,
+            sample,
+            cursors,
+            keys: [0; KEYS],
+            seen: Tally::default(),
+            open_end: store.open_end(),
+        })
+    }
+
+    /// Scatters a batch of records that lie, each with its delimiter, in `buffer`.
+    pub fn batch(
+        &mut self,
+        batch: &Batch,
+        buffer: &[u8],
+        keys: &Keys,
+        splitter: &Splitter,
+        places: &Places,
+    ) -> Result<()> {
+        let stream = keys.stream(batch.input);
+        if let Some(long) = &batch.long {
+            self.seen.merge(&long.tally());
+            self.put_long(batch.input, stream.at([long.index])[0], long)?;
+        }
+        // Copies may read SLACK bytes past the last record; the buffer has them.
+        let bytes = &buffer[batch.bytes.start..batch.bytes.end + SLACK];
+        let records = &bytes[..batch.bytes.len()];
+        match splitter.single() {
+            Some(byte) => self.records(
+                batch,
+                bytes,
+                &stream,
+                places,
+                1,
+                memchr::memchr_iter(byte, records),
+            ),
+            None => {
+                let width = splitter.delimiter().len();
+                self.records(
+                    batch,
+                    bytes,
+                    &stream,
+                    places,
+                    width,
+                    splitter.multi_ends(records),
+                )
+            }
+        }
+    }
+
+    /// The loop over a batch's records; `ends` are the beginnings of their delimiters.
+    #[inline(always)]
+    fn records(
+        &mut self,
+        batch: &Batch,
+        bytes: &[u8],
+        stream: &KeyStream,
+        places: &Places,
+        width: usize,
+        ends: impl Iterator<Item = usize>,
+    ) -> Result<()> {
+        self.open_end = self.store.open_end();
+        let (mut start, mut key_at) = (0, KEYS);
+        for (index, end) in (batch.first_index..).zip(ends) {
+            if key_at == KEYS {
+                stream.fill(index, &mut self.keys);
+                key_at = 0;
+            }
+            let key = self.keys[key_at];
+            key_at += 1;
+            let record = &bytes[start..end];
+            let hash = xxh3_128(record);
+            self.seen.add_hashed(record.len() as u64, hash);
+            if record.len() <= places.inline_max {
+                let slack = &bytes[start..];
+                self.put(batch.input, index, key, record.len(), hash, slack)?;
+            } else {
+                let place = match places.input.kind {
+                    Kind::Regular { .. } => batch.offset + start as u64,
+                    Kind::Stream => places.spool.append(record)?,
+                };
+                let long = LongRecord::whole(index, record, hash, place);
+                self.put_long(batch.input, key, &long)?;
+            }
+            start = end + width;
+        }
+        Ok(())
+    }
+
+    /// Sends a record that is here whole to its bucket; `bytes` begin with the record and may be
+    /// longer, so that the copy can be wide.
+    #[inline(always)]
+    pub fn put(
+        &mut self,
+        input: u32,
+        index: u64,
+        key: u64,
+        len: usize,
+        hash: u128,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let Some(bucket) = self.wants(key) else {
+            return Ok(());
+        };
+        self.cursors[bucket].tally.add_hashed(len as u64, hash);
+        if bucket < self.fan.keep_start || bucket >= self.open_end {
+            return Ok(());
+        }
+        self.append(
+            bucket,
+            input,
+            index,
+            (len as u64) << 1,
+            &bytes[..len],
+            bytes.len(),
+        )
+    }
+
+    /// Sends a long record's stand-in to its bucket.
+    pub fn put_long(&mut self, input: u32, key: u64, long: &LongRecord) -> Result<()> {
+        let Some(bucket) = self.wants(key) else {
+            return Ok(());
+        };
+        self.cursors[bucket].tally.add_hashed(long.len, long.hash);
+        if bucket < self.fan.keep_start || bucket >= self.open_end {
+            return Ok(());
+        }
+        let bytes = long_bytes(long);
+        self.append(
+            bucket,
+            input,
+            long.index,
+            long.len << 1 | 1,
+            &bytes,
+            LONG_BYTES,
+        )
+    }
+
+    #[inline(always)]
+    fn wants(&self, key: u64) -> Option<usize> {
+        if let Some(sample) = self.sample
+            && !sample.wants(key)
+        {
+            return None;
+        }
+        self.fan.bucket(key)
+    }
+
+    /// Appends to the bucket's slab; `readable` bytes may be read from `bytes`' start.
+    #[inline(always)]
+    fn append(
+        &mut self,
+        bucket: usize,
+        input: u32,
+        index: u64,
+        len_word: u64,
+        bytes: &[u8],
+        readable: usize,
+    ) -> Result<()> {
+        let need = RECORD_HEAD_MAX + bytes.len();
+        let cursor = &self.cursors[bucket];
+        let room = cursor.end.addr() - cursor.at.addr();
+        if room < need && !self.open_slab(bucket, need)? {
+            return Ok(());
+        }
+        let cursor = &mut self.cursors[bucket];
+        // Records that are scattered again may step back, which wraps.
+        let distance = index.wrapping_sub(cursor.last);
+        let same_input = cursor.input == input;
+        (cursor.input, cursor.last) = (input, index);
+        // SAFETY: the cursor's slab is this worker's alone (Store::acquire), and `need` bytes of
+        // it are left: checked above, or open_slab made it so.
+        unsafe {
+            let mut at = cursor.at;
+            if same_input && distance < 0x4000 && len_word < 0x4000 {
+                // Both numbers in at most two bytes each: the usual case, without a loop.
+                at = put_short(at, distance as u32);
+                at = put_short(at, len_word as u32);
+            } else {
+                let long = [0, u64::from(input), index, len_word];
+                let usual = [distance, len_word];
+                for &value in if same_input { &usual[..] } else { &long[..] } {
+                    let mut head = [0; 10];
+                    let n = put_varint(&mut head, value);
+                    std::ptr::copy_nonoverlapping(head.as_ptr(), at, n);
+                    at = at.add(n);
+                }
+            }
+            let room = cursor.end.addr() - at.addr();
+            copy(bytes, readable, at, room);
+            cursor.at = at.add(bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Gives the bucket a slab with room for `need` bytes; false when its records are dropped.
+    #[cold]
+    #[inline(never)]
+    fn open_slab(&mut self, bucket: usize, need: usize) -> Result<bool> {
+        self.close_slab(bucket);
+        let need = need + SLAB_HEAD;
+        let cursors = &mut self.cursors;
+        let slab = self
+            .store
+            .acquire(bucket, need, self.slab, self.run, |close| {
+                for cursor in cursors.iter_mut().filter(|cursor| !cursor.start.is_null()) {
+                    seal_slab(cursor);
+                    if close(cursor.block) {
+                        (cursor.at, cursor.end, cursor.start) =
+                            (CLOSED.at, CLOSED.end, CLOSED.start);
+                    }
+                }
+            })?;
+        let Some(slab) = slab else {
+            self.open_end = self.store.open_end();
+            return Ok(false);
+        };
+        let mut head = [0; SLAB_HEAD];
+        head[..4].copy_from_slice(&(slab.len as u32).to_le_bytes());
+        // SAFETY: the slab has `need` >= SLAB_HEAD bytes and is this worker's alone.
+        unsafe {
+            std::ptr::copy_nonoverlapping(head.as_ptr(), slab.at, SLAB_HEAD);
+            let cursor = &mut self.cursors[bucket];
+            cursor.start = slab.at;
+            cursor.at = slab.at.add(SLAB_HEAD);
+            cursor.end = slab.at.add(slab.len);
+            cursor.block = slab.block;
+            cursor.input = NO_INPUT;
+        }
+        Ok(true)
+    }
+
+    fn close_slab(&mut self, bucket: usize) {
+        let cursor = &mut self.cursors[bucket];
+        if cursor.start.is_null() {
+            return;
+        }
+        seal_slab(cursor);
+        (cursor.at, cursor.end, cursor.start) = (CLOSED.at, CLOSED.end, CLOSED.start);
+        self.store.close(cursor.block);
+    }
+
+    /// Closes all slabs and adds the tallies to the store's buckets.
+    pub fn finish(mut self, count: bool) -> Tally {
+        for bucket in 0..self.cursors.len() {
+            self.close_slab(bucket);
+        }
+        if count {
+            self.store.level(|level| {
+                for (bucket, cursor) in level.buckets.iter_mut().zip(&self.cursors) {
+                    bucket.tally.merge(&cursor.tally);
+                }
+            });
+        }
+        self.seen
+    }
+}
+
+/// Writes into a slab's head how much of it is used.
+fn seal_slab(cursor: &Cursor) {
+    let used = (cursor.at.addr() - cursor.start.addr()) as u32;
+    // SAFETY: the open slab's head is SLAB_HEAD bytes at `start`, this worker's alone.
+    unsafe { std::ptr::copy_nonoverlapping(used.to_le_bytes().as_ptr(), cursor.start.add(4), 4) }
+}
+
+/// Writes a number below 2^14 as LEB128.
+///
+/// # Safety
+/// Two bytes at `at` are the caller's.
+#[inline(always)]
+unsafe fn put_short(at: *mut u8, value: u32) -> *mut u8 {
+    // SAFETY: two bytes, by the caller's promise; the second may be overwritten by what follows.
+    unsafe {
+        let long = value >= 0x80;
+        *at = value as u8 & 0x7f | u8::from(long) << 7;
+        *at.add(1) = (value >> 7) as u8;
+        at.add(1 + usize::from(long))
+    }
+}
+
+/// Copies `bytes` to `to`; wide when both sides have the room, which saves the call for short ones.
+///
+/// # Safety
+/// `room` bytes at `to` are the caller's, `bytes.len() <= room`, and `readable` bytes can be read
+/// from the start of `bytes`.
+#[inline(always)]
+pub(crate) unsafe fn copy(bytes: &[u8], readable: usize, to: *mut u8, room: usize) {
+    // SAFETY: lengths by the caller's promise; source and target are different allocations or
+    // different parts of one.
+    unsafe {
+        let from = bytes.as_ptr();
+        if bytes.len() <= WIDE && readable >= WIDE && room >= WIDE {
+            std::ptr::copy_nonoverlapping(from.cast::<[u8; WIDE]>(), to.cast::<[u8; WIDE]>(), 1);
+        } else {
+            std::ptr::copy_nonoverlapping(from, to, bytes.len());
+        }
+    }
+}
+
+/// The smallest block that holds a record of `inline_max` bytes.
+pub(crate) fn smallest_block(inline_max: usize) -> usize {
+    BLOCK_HEAD + SLAB_HEAD + RECORD_HEAD_MAX + inline_max.max(LONG_BYTES)
+}

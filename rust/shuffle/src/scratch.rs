@@ -1,0 +1,210 @@
+//! Scratch files: without a name, of fixed-size blocks, read and written past the page cache.
+//!
+//! A scratch file never has a name that outlives its creation, so nothing is left behind however
+//! the process ends. Direct I/O keeps tens of gigabytes of short-lived blocks out of the page cache;
+//! where the file system has no direct I/O, written bytes are flushed every few megabytes, so that a
+//! flush is always short.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{At, Error, Result};
+use crate::input::read_at;
+use crate::options::Tuning;
+use crate::run::lock;
+
+/// Space asked for at a time, so that a full disk is met early and extents are long.
+const GROW: u64 = 256 << 20;
+
+/// Dirty bytes of buffered writes that may wait for the disk.
+pub(crate) const UNSYNCED: u64 = 32 << 20;
+
+/// One level's blocks on disk.
+pub(crate) struct Scratch {
+    dir: PathBuf,
+    file: File,
+    direct: bool,
+    block: usize,
+    allocated: Mutex<u64>,
+    unsynced: AtomicU64,
+}
+
+impl Scratch {
+    pub fn new(dir: &Path, block: usize, tuning: &Tuning) -> Result<Self> {
+        let (file, direct) = unnamed_file(dir, !tuning.no_direct, !tuning.no_tmpfile)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            file,
+            direct,
+            block,
+            allocated: Mutex::new(if tuning.no_fallocate { u64::MAX } else { 0 }),
+            unsynced: AtomicU64::new(0),
+        })
+    }
+
+    /// Writes whole blocks side by side, the first at number `first`.
+    pub fn write(&self, first: u32, blocks: &[&[u8]]) -> Result<()> {
+        let offset = u64::from(first) * self.block as u64;
+        let bytes = (blocks.len() * self.block) as u64;
+        self.grow(offset + bytes);
+        let slices: Vec<IoSlice> = blocks.iter().map(|block| IoSlice::new(block)).collect();
+        let done = loop {
+            match rustix::io::pwritev(&self.file, &slices, offset) {
+                Err(Errno::INTR) => {}
+                other => break other.at(&self.dir)?,
+            }
+        };
+        if done < bytes as usize {
+            // Short: the rest block by block, which names the reason if there is one.
+            for (i, block) in blocks.iter().enumerate() {
+                write_all_at(&self.file, block, offset + (i * self.block) as u64).at(&self.dir)?;
+            }
+        }
+        if !self.direct && self.unsynced.fetch_add(bytes, Relaxed) > UNSYNCED {
+            self.unsynced.store(0, Relaxed);
+            rustix::fs::fdatasync(&self.file).at(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Reads block `number` into `block`.
+    pub fn read(&self, number: u32, block: &mut [u8]) -> Result<()> {
+        let offset = u64::from(number) * self.block as u64;
+        let mut done = 0;
+        while done < block.len() {
+            match read_at(&self.file, &mut block[done..], offset + done as u64).at(&self.dir)? {
+                0 => return Err(Error::Integrity("scratch became shorter".into())),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves space up to `end`, ahead of the writes. A refusal is not an error here: the write
+    /// that really needs the space will say so.
+    fn grow(&self, end: u64) {
+        let mut allocated = lock(&self.allocated);
+        if end > *allocated {
+            let to = end.next_multiple_of(GROW);
+            let asked = rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, to);
+            *allocated = if asked.is_ok() { to } else { u64::MAX };
+        }
+    }
+}
+
+/// Opens a file in `dir` that has no name; says whether it does direct I/O.
+///
+/// Where the file system cannot make one without a name (`tmpfile` false stands in for that in
+/// tests), it is made with a random one and unlinked at once.
+pub(crate) fn unnamed_file(dir: &Path, direct: bool, tmpfile: bool) -> Result<(File, bool)> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let open = |extra: OFlags| {
+        if tmpfile {
+            match rustix::fs::open(dir, flags | extra | OFlags::TMPFILE, mode) {
+                Err(Errno::OPNOTSUPP | Errno::ISDIR) => {}
+                other => return other,
+            }
+        }
+        let parent = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        loop {
+            let name = format!(".corekit-scratch-{:016x}", crate::destination::random());
+            let file = rustix::fs::openat(
+                &parent,
+                &name,
+                flags | extra | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW,
+                mode,
+            );
+            match file {
+                Err(Errno::EXIST) => {}
+                Err(error) => {
+                    // A file system without direct I/O makes the file before it refuses it.
+                    let _ = rustix::fs::unlinkat(&parent, &name, AtFlags::empty());
+                    return Err(error);
+                }
+                Ok(file) => {
+                    rustix::fs::unlinkat(&parent, &name, AtFlags::empty())?;
+                    return Ok(file);
+                }
+            }
+        }
+    };
+    if direct {
+        match open(OFlags::DIRECT) {
+            Err(Errno::INVAL) => {}
+            other => return Ok((other.at(dir)?.into(), true)),
+        }
+    }
+    Ok((open(OFlags::empty()).at(dir)?.into(), false))
+}
+
+/// `pwrite` of all of `bytes`; interruptions and short writes are gone on from.
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pwrite(file, &bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Free bytes that this process may use where `dir` is, and whether that is memory (tmpfs).
+pub(crate) fn space(dir: &Path) -> Result<(u64, bool)> {
+    let stat = rustix::fs::statvfs(dir).at(dir)?;
+    #[cfg(target_os = "linux")]
+    let in_memory = {
+        const TMPFS_MAGIC: u64 = 0x0102_1994;
+        const RAMFS_MAGIC: u64 = 0x8584_58f6;
+        let kind = rustix::fs::statfs(dir).at(dir)?.f_type as u64 & 0xffff_ffff;
+        kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
+    };
+    #[cfg(not(target_os = "linux"))]
+    let in_memory = false;
+    Ok((stat.f_bavail.saturating_mul(stat.f_frsize), in_memory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(align(4096))]
+    struct Block([u8; 8192]);
+
+    #[test]
+    fn blocks_come_back_with_and_without_each_feature() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for bits in 0..8 {
+            let tuning = Tuning {
+                no_direct: bits & 1 != 0,
+                no_tmpfile: bits & 2 != 0,
+                no_fallocate: bits & 4 != 0,
+                ..Tuning::default()
+            };
+            let scratch = Scratch::new(dir.path(), 8192, &tuning).expect("made");
+            assert_eq!(
+                std::fs::read_dir(dir.path()).expect("readable").count(),
+                0,
+                "no name"
+            );
+            let blocks = [1u8, 2, 3].map(|byte| Box::new(Block([byte; 8192])));
+            let slices = blocks.each_ref().map(|block| &block.0[..]);
+            scratch.write(0, &slices[..2]).expect("written");
+            scratch.write(2, &slices[2..]).expect("written");
+            let mut back = Box::new(Block([0; 8192]));
+            for (number, block) in slices.iter().enumerate() {
+                scratch.read(number as u32, &mut back.0).expect("read");
+                assert_eq!(&back.0[..], *block);
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+"""The examples of the docstrings run as they stand."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import corekit
+
+MODULES = [module.name for module in pkgutil.walk_packages(corekit.__path__, "corekit.")]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
+def test_examples(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_the_public_functions_have_examples() -> None:
+    from corekit import shuffle
+
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    for function in (shuffle.shuffle_files, shuffle.plan, shuffle.permutation):
+        assert any(test.examples for test in finder.find(function))
