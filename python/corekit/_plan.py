@@ -98,7 +98,7 @@ class ShufflePlan:
                 f"{self.workers}, reading {_size.human(self.chunk_bytes)} at a time "
                 f"into blocks of {_size.human(self.block_bytes)}",
             ),
-            ("time", _UNKNOWN if self.seconds is None else f"about {self.seconds:.2g} s"),
+            ("time", _time(self.seconds)),
         ]
         return "\n".join(f"{label:<9}{text}" for label, text in rows)
 
@@ -107,6 +107,14 @@ def _bytes(size: int | None) -> str:
     if size is None:
         return _UNKNOWN
     return _size.human(size) if size < 1024 else f"{_size.human(size)} ({size:,} bytes)"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return _UNKNOWN
+    if seconds < 0.1:
+        return "less than 0.1 s"
+    return f"about {seconds:.1f} s" if seconds < 120 else f"about {seconds / 60:.1f} min"
 
 
 def _number(number: int | None) -> str:

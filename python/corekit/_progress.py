@@ -85,7 +85,7 @@ class TqdmBar:
                 desc=phase, total=total, unit="B", unit_scale=True, unit_divisor=1024
             )
         elif phase != self._phase:
-            self._bar.set_description(phase, refresh=False)
+            self._bar.set_description_str(phase, refresh=False)
             self._bar.reset(total=total)
         self._phase = phase
         self._bar.total = total

@@ -43,6 +43,8 @@ class ShuffleReport:
         the same bytes, always.
     plan : ShufflePlan
         The plan that was followed.
+    passes : int
+        Passes over the inputs.
     seconds : mapping of str to float
         Seconds spent in each phase.
     peak_memory : int
@@ -60,6 +62,7 @@ class ShuffleReport:
     seed: int
     algorithm: int
     plan: ShufflePlan
+    passes: int
     seconds: Mapping[str, float] = field(hash=False)  # a dict, which has no hash
     peak_memory: int
     scratch_bytes: int

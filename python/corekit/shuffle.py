@@ -193,7 +193,7 @@ def permutation(
     seed
         ``0 <= seed < 2**128``, the key of the Philox generator.
     stream
-        ``0 <= stream < 2**64``: independent permutations under one seed. It is the
+        ``0 <= stream < 2**32``: independent permutations under one seed. It is the
         word of the counter that numbers the inputs of `shuffle_files`.
     threads
         As in `shuffle_files`.
@@ -213,7 +213,7 @@ def permutation(
     return _core.permutation(
         _checks.integer("n", n, low=0, high=1 << 63),
         seed=_checks.integer("seed", seed, low=0, high=1 << 128),
-        stream=_checks.integer("stream", stream, low=0, high=1 << 64),
+        stream=_checks.integer("stream", stream, low=0, high=1 << 32),
         epoch=0,
         threads=_threads.count(threads),
     )

@@ -52,6 +52,7 @@ REPORT = ShuffleReport(
     input_digest=0xABC,
     seed=2**128 - 1,
     algorithm=1,
+    passes=2,
     plan=PLAN,
     seconds={"scatter": 0.5, "gather": 0.25},
     peak_memory=60 << 20,
@@ -117,3 +118,16 @@ def test_the_cores_dictionaries_fit(tmp_path: Path) -> None:
     assert all(seconds >= 0 for seconds in report.seconds.values())
     assert isinstance(hash(report), int)
     assert pickle.loads(pickle.dumps(report)) == report
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1e-8, "less than 0.1 s"),
+        (0.14, "about 0.1 s"),
+        (119, "about 119.0 s"),
+        (150, "about 2.5 min"),
+    ],
+)
+def test_expected_times_read_well(seconds: float, text: str) -> None:
+    assert str(dataclasses.replace(PLAN, seconds=seconds)).endswith(f"time     {text}")

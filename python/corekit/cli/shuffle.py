@@ -26,11 +26,16 @@ def run(argv: Sequence[str]) -> None:
         else:
             _shuffle(arguments)
     except FileError as error:
-        # The output's name was made absolute on its way; say what the user typed.
-        given = arguments.output
-        if given is not None and error.filename == os.fsdecode(_paths.absolute(os.fsencode(given))):
-            error.filename = given
+        error.filename = _as_typed(error.filename, arguments)
         raise
+
+
+def _as_typed(name: str | None, arguments: argparse.Namespace) -> str | None:
+    """Undo that a relative output was made absolute on its way; say what the user typed."""
+    if name is None or arguments.output is None or os.path.isabs(arguments.output):
+        return name
+    here = os.path.join(os.getcwd(), "")
+    return name.removeprefix(here) if name not in arguments.inputs else name
 
 
 def _explain(arguments: argparse.Namespace) -> None:

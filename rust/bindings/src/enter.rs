@@ -14,13 +14,14 @@ use pyo3::prelude::*;
 
 use crate::errors::internal;
 
-/// Runs `work`, with `each_step` called while it lasts and once when it has succeeded.
+/// Runs `work`, with `each_step` called before it, while it lasts, and when it has succeeded.
 pub(crate) fn enter<T: Send>(
     py: Python<'_>,
     control: &Control,
     mut each_step: impl FnMut(Python<'_>) -> PyResult<()> + Send,
     work: impl FnOnce() -> PyResult<T> + Send,
 ) -> PyResult<T> {
+    each_step(py)?;
     py.detach(|| {
         thread::scope(|scope| {
             let (done, waiting) = channel::<()>();

@@ -172,7 +172,7 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
         scratch_bytes: 0,
         passes: 0,
     };
-    let outcome = thread::scope(|scope| -> Result<()> {
+    let outcome = thread::scope(|scope| -> Result<Instant> {
         let n_writers = if destination.is_stream() {
             1
         } else {
@@ -183,18 +183,13 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
                 .at("a thread".as_ref())
                 .inspect_err(|_| run.fail(Error::Cancelled))?;
         }
-        let result = engine.all_keys();
-        match result {
-            Ok(()) => {
-                let start = Instant::now();
-                frames.finish(engine.progress.position);
-                engine.seconds.gather -= start.elapsed().as_secs_f64();
-            }
+        match engine.all_keys() {
+            Ok(()) => frames.finish(engine.progress.position),
             Err(error) => run.fail(error),
         }
-        Ok(())
+        Ok(Instant::now())
     });
-    outcome?;
+    engine.seconds.gather += outcome?.elapsed().as_secs_f64();
     run.outcome()?;
     let Engine {
         progress,
@@ -668,7 +663,7 @@ impl Engine<'_> {
 
     fn scatter_block(&self, scatter: &mut Scatter, block: &[u8]) -> Result<()> {
         for_records(block, |found, body| {
-            let key = self.keys.stream(found.input).at([found.index])[0];
+            let key = self.keys.stream(found.input).at(found.index);
             match body {
                 Body::Whole(record) => {
                     let hash = xxh3_128(record);

@@ -12,21 +12,18 @@
 
 #![allow(unsafe_code)]
 
-use corekit_base::philox::LANES;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::cache::prefetch;
 use crate::digest::{Pieces, Tally};
 use crate::error::{Error, Result, try_vec};
 use crate::frames::{FrameCursor, Frames};
 use crate::input::InputFile;
-use crate::order::{KeyStream, Keys};
-use crate::record::{Body, Found, for_records, record_at};
+use crate::order::Keys;
+use crate::record::{Body, for_records, record_at};
 use crate::scatter::copy;
 use crate::sort;
 use crate::spool::Spool;
-
-/// Keys computed side by side when they come from unrelated indices.
-const BATCH: usize = 2 * LANES;
 
 /// How far ahead of the copy records are fetched into the cache.
 const PREFETCH: usize = 12;
@@ -182,14 +179,16 @@ impl<'a> Gather<'a> {
             }
             len += 1;
         };
+        let (mut input, mut stream) = (0, self.keys.stream(0));
         for (number, block) in loaded.blocks.iter().enumerate() {
             let base = (number as u64) << places.block_shift;
-            let mut lanes = Lanes::new(self.keys);
             for_records(block, |found, _| {
-                lanes.push(found, |key, at| put(key, base | at as u64));
+                if found.input != input {
+                    (input, stream) = (found.input, self.keys.stream(found.input));
+                }
+                put(stream.at(found.index), base | found.at as u64);
                 Ok(())
             })?;
-            lanes.flush(|key, at| put(key, base | at as u64));
         }
         Ok(fits.then_some(len))
     }
@@ -225,7 +224,7 @@ impl<'a> Gather<'a> {
             for_records(block, |found, _| {
                 let place = (number as u64) << places.block_shift | found.at as u64;
                 if places_of.binary_search(&place).is_ok() {
-                    let key = self.keys.stream(found.input).at([found.index])[0];
+                    let key = self.keys.stream(found.input).at(found.index);
                     identities.push((place, (key, found.input, found.index)));
                 }
                 Ok(())
@@ -255,7 +254,9 @@ impl<'a> Gather<'a> {
         for (i, &entry) in sorted.iter().enumerate() {
             if let Some(&ahead) = sorted.get(i + PREFETCH) {
                 let (number, at) = places.split(ahead);
+                // The first two lines; the others follow by themselves.
                 prefetch(loaded.blocks[number], at);
+                prefetch(loaded.blocks[number], at + 64);
             }
             let (number, at) = places.split(entry);
             let block = loaded.blocks[number];
@@ -286,60 +287,6 @@ impl<'a> Gather<'a> {
         input
             .filter(|&input| input < self.inputs.len())
             .ok_or_else(|| Error::Integrity("a long record lost its input".into()))
-    }
-}
-
-/// Records that wait for their keys, which are computed several at a time.
-struct Lanes {
-    keys: Keys,
-    input: u32,
-    stream: KeyStream,
-    n: usize,
-    indices: [u64; BATCH],
-    at: [usize; BATCH],
-}
-
-impl Lanes {
-    fn new(keys: Keys) -> Self {
-        let stream = keys.stream(0);
-        Self {
-            keys,
-            input: 0,
-            stream,
-            n: 0,
-            indices: [0; BATCH],
-            at: [0; BATCH],
-        }
-    }
-
-    #[inline(always)]
-    fn push(&mut self, found: Found, each: impl FnMut(u64, usize)) {
-        if found.input != self.input {
-            self.flush_to(found.input, each);
-            (self.indices[0], self.at[0], self.n) = (found.index, found.at, 1);
-            return;
-        }
-        self.indices[self.n] = found.index;
-        self.at[self.n] = found.at;
-        self.n += 1;
-        if self.n == BATCH {
-            self.flush(each);
-        }
-    }
-
-    #[cold]
-    fn flush_to(&mut self, input: u32, each: impl FnMut(u64, usize)) {
-        self.flush(each);
-        (self.input, self.stream) = (input, self.keys.stream(input));
-    }
-
-    #[inline(always)]
-    fn flush(&mut self, mut each: impl FnMut(u64, usize)) {
-        let keys = self.stream.at(self.indices);
-        for (key, at) in keys.iter().zip(self.at).take(self.n) {
-            each(*key, at);
-        }
-        self.n = 0;
     }
 }
 
@@ -458,19 +405,4 @@ fn words_as_counters(words: &mut [u64]) -> &mut [u32] {
     let len = words.len() * 2;
     // SAFETY: the same bytes; a u32 needs less alignment and takes any bits.
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) }
-}
-
-/// Asks for the cache lines of a record: its first two, the others follow by themselves.
-#[inline(always)]
-fn prefetch(block: &[u8], at: usize) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch has no effect but on the cache, wherever it points.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let line = block.as_ptr().wrapping_add(at);
-        _mm_prefetch(line.cast(), _MM_HINT_T0);
-        _mm_prefetch(line.wrapping_add(64).cast(), _MM_HINT_T0);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (block, at);
 }

@@ -15,6 +15,7 @@
 //! The plan ([`plan`]) chooses all sizes from the memory limit; the engine ([`engine`]) runs it. The
 //! output is the same for every plan.
 
+mod cache;
 mod destination;
 mod digest;
 mod emit;

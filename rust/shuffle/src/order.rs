@@ -62,10 +62,10 @@ impl KeyStream {
         }
     }
 
-    /// The keys of unrelated records.
-    #[inline]
-    pub fn at<const N: usize>(&self, indices: [u64; N]) -> [u64; N] {
-        self.words.words(indices).map(|key| key & self.mask)
+    /// The key of one record.
+    #[inline(always)]
+    pub fn at(&self, index: u64) -> u64 {
+        self.words.word(index) & self.mask
     }
 }
 

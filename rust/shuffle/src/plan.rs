@@ -6,7 +6,9 @@
 //! The cost model counts, in seconds, what differs between the strategies. Rates are constants of a
 //! modest machine, except the input's, which is measured:
 //!
-//! - every byte that stays in memory costs a fresh page: [`FRESH`];
+//! - every byte that stays in memory costs a fresh page: [`FRESH`]. On virtual machines that is
+//!   what an in-memory run spends most of its time on (0.5 to 2.5 s a GB were measured, 0.2 on bare
+//!   metal), so two passes over a cached input, with half the memory, can beat one pass;
 //! - every byte that goes to scratch and comes back costs [`SCRATCH_WRITE`] and [`SCRATCH_READ`];
 //! - every further pass over the input costs its bytes at the measured rate, and [`SCAN_BYTE`] and
 //!   [`SCAN_RECORD`] for finding, keying and hashing its records.
@@ -46,11 +48,11 @@ pub(crate) const SCRATCH_READERS: usize = 4;
 pub(crate) const FRAME_WRITERS: usize = 2;
 
 /// Seconds a byte, see the module's text.
-const FRESH: f64 = 0.45e-9;
+const FRESH: f64 = 1.0e-9;
 const SCRATCH_WRITE: f64 = 0.4e-9;
 const SCRATCH_READ: f64 = 0.8e-9;
-const SCAN_BYTE: f64 = 0.12e-9;
-const SCAN_RECORD: f64 = 20e-9;
+const SCAN_BYTE: f64 = 0.2e-9;
+const SCAN_RECORD: f64 = 22e-9;
 const EMIT_BYTE: f64 = 0.25e-9;
 const EMIT_RECORD: f64 = 40e-9;
 const OUTPUT_WRITE: f64 = 0.4e-9;
@@ -130,10 +132,8 @@ pub struct Plan {
 /// What was learned about the inputs without consuming any of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Survey {
-    /// Bytes of all inputs; `None` when one of them is a stream.
+    /// Bytes of all inputs; `None` when one of them is a stream, which cannot be read again.
     pub bytes: Option<u64>,
-    /// Whether all inputs can be read again.
-    pub rereadable: bool,
     /// Mean record with its delimiter, from samples.
     pub mean: f64,
     /// Seconds to read a byte, from samples.
@@ -152,7 +152,6 @@ impl Survey {
         let total: u64 = inputs.iter().filter_map(InputFile::size).sum();
         let mut survey = Self {
             bytes: rereadable.then_some(total),
-            rereadable,
             mean: MEAN,
             read: READ,
         };
@@ -245,6 +244,12 @@ impl Plan {
             )));
         };
         Ok(choose(job, survey, sizes, scratch))
+    }
+
+    /// Takes no more blocks than are of use, and never more than the limit allows.
+    fn set_blocks(&mut self, blocks: usize) {
+        let least = (1 << self.sizes.bits) + self.sizes.workers + 4;
+        self.sizes.n_blocks = blocks.max(least).min(self.sizes.n_blocks);
     }
 }
 
@@ -368,9 +373,7 @@ fn ceil_log2(n: u64) -> u32 {
 fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
     let n_buckets = 1usize << sizes.bits;
     let block = sizes.block as u64;
-    let pool_blocks = sizes.n_blocks as u64 * block;
     let has_scratch = scratch == Scratch::Disk;
-    let can_rescan = survey.rereadable;
     let mut plan = Plan {
         strategy: Strategy::Memory,
         reason: String::new(),
@@ -435,70 +438,99 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
         Some(n) if (n as f64) < records => (n as f64 * survey.mean) as u64,
         _ => bytes,
     };
-    let open = (n_buckets as u64 * block) as f64;
-    let needed = wanted + (open * 0.75).min(wanted + open / 4.0);
     let workers = sizes.workers as f64;
-    let scan = bytes as f64 * survey.read.max(SCAN_BYTE / workers)
+    // Copies out of the page cache run side by side; a disk does not get faster by that.
+    let copies = if survey.read < 0.4e-9 {
+        workers.min(4.0)
+    } else {
+        1.0
+    };
+    let scan = bytes as f64 * survey.read / copies
         + (bytes as f64 * SCAN_BYTE + records * SCAN_RECORD) / workers;
     let emit = ((bytes as f64 * EMIT_BYTE + records * EMIT_RECORD) / workers * part)
         .max(output as f64 * OUTPUT_WRITE);
 
-    // Blocks that stay, when the others go to scratch: enough are left for those on their way.
-    let bucket_blocks = (wanted / n_buckets as f64 / block as f64).ceil() + 1.0;
-    let moving = 64.0 + bucket_blocks * (sizes.workers as f64 + 2.0);
+    // Blocks of a bucket, its last one half full.
+    let bucket_blocks = wanted / n_buckets as f64 / block as f64 + 0.6;
+    let all_blocks = bucket_blocks * n_buckets as f64 + sizes.workers as f64 + 4.0;
+    let fits = all_blocks <= sizes.n_blocks as f64;
+    // In scratch's case: enough blocks are left for those on their way.
+    let moving = 64.0 + bucket_blocks.ceil() * (sizes.workers as f64 + 2.0);
     let free = (sizes.n_blocks as f64 - moving - 1.5 * n_buckets as f64).max(0.0);
     let resident_end = ((free / bucket_blocks.max(1.0)) as usize).min(n_buckets);
     let resident = wanted * resident_end as f64 / n_buckets as f64;
     let spilled = wanted - resident;
-    let spill_cost = resident * FRESH + spilled * (SCRATCH_WRITE + SCRATCH_READ);
-    let passes = (needed / (pool_blocks as f64 * 0.97)).ceil().max(1.0);
-    let rescan_cost = pool_blocks as f64 * FRESH + (passes - 1.0) * scan;
+    // In the case of several passes: their best number.
+    let fewest = (all_blocks / (sizes.n_blocks as f64 * 0.97))
+        .ceil()
+        .max(2.0);
+    let rescan_cost = |passes: f64| wanted / passes * FRESH + (passes - 1.0) * scan;
+    let best = (wanted * FRESH / scan.max(1e-9)).sqrt().round();
+    let passes = best.clamp(fewest, fewest.max(n_buckets as f64));
 
-    let fits = needed <= pool_blocks as f64 && job.tuning.spill.is_none();
-    let spill = match job.tuning.spill {
-        Some(spill) => spill && has_scratch,
-        None => has_scratch && (!can_rescan || spill_cost <= rescan_cost),
+    let memory_cost = if fits { wanted * FRESH } else { f64::INFINITY };
+    let spill_cost = if has_scratch {
+        resident * FRESH + spilled * (SCRATCH_WRITE + SCRATCH_READ)
+    } else {
+        f64::INFINITY
+    };
+    let rescan_cost = rescan_cost(passes);
+    let best = match job.tuning.spill {
+        Some(true) if has_scratch => Strategy::Scratch,
+        Some(_) => Strategy::Rescan,
+        None if memory_cost <= spill_cost.min(rescan_cost) => Strategy::Memory,
+        None if spill_cost <= rescan_cost => Strategy::Scratch,
+        None => Strategy::Rescan,
+    };
+    let costs = |cost: f64, what: &str| match cost.is_finite() {
+        true => format!(", {what} {cost:.1} s"),
+        false => String::new(),
     };
     let mut seconds = scan + emit;
     let (mut read, mut written, mut scratch_bytes) = (bytes, output, 0);
-    if fits {
-        plan.reason = "all records fit in memory".into();
-        plan.memory_bytes = sizes.fixed + sizes.pool() as u64 - pool_blocks + needed as u64;
-        plan.resident_bytes = Some(wanted as u64);
-        seconds += wanted * FRESH;
-    } else if spill {
-        plan.strategy = Strategy::Scratch;
-        plan.resident_end = if job.tuning.spill == Some(true) {
-            0
-        } else {
-            resident_end
-        };
-        plan.resident_bytes = Some(resident as u64);
-        scratch_bytes = spilled as u64;
-        (read, written) = (read + scratch_bytes, written + scratch_bytes);
-        seconds += spill_cost;
-        plan.reason = if can_rescan {
-            format!(
-                "scratch costs about {spill_cost:.1} s, {passes} passes over the input {rescan_cost:.1} s"
-            )
-        } else {
-            "an input cannot be read again".into()
-        };
-    } else {
-        plan.strategy = Strategy::Rescan;
-        plan.on_full = OnFull::Drop;
-        plan.passes = Some(passes as u32);
-        plan.resident_bytes = Some((wanted / passes) as u64);
-        read = bytes * passes as u64;
-        seconds += rescan_cost;
-        plan.reason = if has_scratch {
-            format!(
-                "{passes} passes over the input cost about {rescan_cost:.1} s, scratch {spill_cost:.1} s"
-            )
-        } else {
-            no_scratch.into()
-        };
+    plan.strategy = best;
+    match best {
+        Strategy::Memory => {
+            plan.reason = "all records fit in memory".into();
+            // Samples may mislead: blocks that are not needed are never touched.
+            plan.set_blocks((all_blocks * 1.25) as usize);
+            plan.resident_bytes = Some(wanted as u64);
+            seconds += memory_cost;
+        }
+        Strategy::Scratch => {
+            plan.resident_end = if job.tuning.spill == Some(true) {
+                0
+            } else {
+                resident_end
+            };
+            plan.resident_bytes = Some(resident as u64);
+            scratch_bytes = spilled as u64;
+            (read, written) = (read + scratch_bytes, written + scratch_bytes);
+            seconds += spill_cost;
+            plan.reason = format!("scratch costs about {spill_cost:.1} s")
+                + &costs(memory_cost, "memory alone")
+                + &costs(rescan_cost, "more passes over the input");
+        }
+        Strategy::Rescan => {
+            plan.on_full = OnFull::Drop;
+            plan.passes = Some(passes as u32);
+            plan.resident_bytes = Some((wanted / passes) as u64);
+            if job.tuning.spill.is_none() {
+                let kept = (n_buckets as f64 / passes).ceil();
+                plan.resident_end = kept as usize;
+                plan.set_blocks((kept * bucket_blocks * 1.08) as usize + sizes.workers + 4);
+            }
+            read = (bytes as f64 * passes) as u64;
+            seconds += rescan_cost;
+            plan.reason = format!("{passes} passes over the input cost about {rescan_cost:.1} s")
+                + &costs(memory_cost, "fresh memory for all")
+                + &costs(spill_cost, "scratch");
+            if !has_scratch && !fits {
+                plan.reason = format!("it does not fit in memory and {no_scratch}");
+            }
+        }
     }
+    plan.memory_bytes = plan.sizes.fixed + plan.sizes.pool() as u64;
     plan.bytes_read = Some(read);
     plan.bytes_written = Some(written);
     plan.scratch_bytes = Some(scratch_bytes);

@@ -19,6 +19,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use crate::digest::{Pieces, Tally};
 use crate::error::Result;
 use crate::input::{InputFile, Kind};
+use crate::pool::ALIGN;
 use crate::run::{Run, lock};
 use crate::split::{Scan, Splitter};
 use crate::spool::Spool;
@@ -41,9 +42,10 @@ impl ReaderSizes {
         self.headroom(delimiter) + self.chunk + delimiter + SLACK
     }
 
-    /// The longest carry: a record that may still be whole, and a delimiter begun.
+    /// The longest carry: a record that may still be whole, and a delimiter begun. Chunks begin at
+    /// a page: the system's copy into a buffer that does not takes four times as long.
     fn headroom(&self, delimiter: usize) -> usize {
-        self.inline_max + delimiter
+        (self.inline_max + delimiter).next_multiple_of(ALIGN)
     }
 }
 

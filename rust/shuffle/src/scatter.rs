@@ -8,6 +8,7 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::cache::prefetch_at;
 use crate::digest::Tally;
 use crate::error::{Result, try_vec};
 use crate::input::{InputFile, Kind};
@@ -23,23 +24,26 @@ use crate::store::{BLOCK_HEAD, SLAB_HEAD, Store};
 /// Keys computed at a time.
 const KEYS: usize = 256;
 
+/// Records between the request for a line and its use.
+const PREFETCH: usize = 8;
+
 /// The widest copy that ignores a record's real length.
 const WIDE: usize = 64;
 const _: () = assert!(WIDE <= SLACK);
 
-/// A worker's place in one bucket.
+/// A worker's place in one bucket: all that a record touches, in one cache line.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Cursor {
     /// Next byte of the open slab, and the slab's end; equal when there is none.
     at: *mut u8,
     end: *mut u8,
-    start: *mut u8,
-    block: u32,
     /// Input and index of the last record in the slab; `NO_INPUT` when there is none.
-    input: u32,
     last: u64,
+    input: u32,
     tally: Tally,
 }
+const _: () = assert!(size_of::<Cursor>() == 64);
 
 /// Inputs are fewer than this.
 const NO_INPUT: u32 = u32::MAX;
@@ -47,15 +51,25 @@ const NO_INPUT: u32 = u32::MAX;
 const CLOSED: Cursor = Cursor {
     at: std::ptr::null_mut(),
     end: std::ptr::null_mut(),
-    start: std::ptr::null_mut(),
-    block: 0,
-    input: NO_INPUT,
     last: 0,
+    input: NO_INPUT,
     tally: Tally {
         records: 0,
         bytes: 0,
         digest: 0,
     },
+};
+
+/// Where an open slab begins, and its block; the beginning is null when there is none.
+#[derive(Clone, Copy)]
+struct Open {
+    start: *mut u8,
+    block: u32,
+}
+
+const NOT_OPEN: Open = Open {
+    start: std::ptr::null_mut(),
+    block: 0,
 };
 
 /// Which keys a pass takes, and into which bucket.
@@ -87,6 +101,8 @@ pub(crate) struct Scatter<'a> {
     slab: usize,
     sample: Option<&'a Sample>,
     cursors: Vec<Cursor>,
+    /// By bucket, like the cursors; looked at only when a slab is opened or closed.
+    open: Vec<Open>,
     keys: [u64; KEYS],
     /// Everything seen, inside the prefix or not.
     pub seen: Tally,
@@ -112,6 +128,8 @@ impl<'a> Scatter<'a> {
         let n = 1usize << fan.bits;
         let mut cursors = try_vec(n, "a worker's cursors")?;
         cursors.resize(n, CLOSED);
+        let mut open = try_vec(n, "a worker's slabs")?;
+        open.resize(n, NOT_OPEN);
         Ok(Self {
             store,
             run,
@@ -119,6 +137,7 @@ impl<'a> Scatter<'a> {
             slab,
             sample,
             cursors,
+            open,
             keys: [0; KEYS],
             seen: Tally::default(),
             open_end: store.open_end(),
@@ -137,7 +156,7 @@ impl<'a> Scatter<'a> {
         let stream = keys.stream(batch.input);
         if let Some(long) = &batch.long {
             self.seen.merge(&long.tally());
-            self.put_long(batch.input, stream.at([long.index])[0], long)?;
+            self.put_long(batch.input, stream.at(long.index), long)?;
         }
         // Copies may read SLACK bytes past the last record; the buffer has them.
         let bytes = &buffer[batch.bytes.start..batch.bytes.end + SLACK];
@@ -184,6 +203,18 @@ impl<'a> Scatter<'a> {
                 key_at = 0;
             }
             let key = self.keys[key_at];
+            // A bucket's next line is rarely in the cache: ask for the cursor well before, and
+            // for the line that it points to a little before.
+            if let Some(&key) = self.keys.get(key_at + 2 * PREFETCH)
+                && let Some(bucket) = self.fan.bucket(key)
+            {
+                prefetch_at(&raw const self.cursors[bucket]);
+            }
+            if let Some(&key) = self.keys.get(key_at + PREFETCH)
+                && let Some(bucket) = self.fan.bucket(key)
+            {
+                prefetch_at(self.cursors[bucket].at);
+            }
             key_at += 1;
             let record = &bytes[start..end];
             let hash = xxh3_128(record);
@@ -316,15 +347,16 @@ impl<'a> Scatter<'a> {
     fn open_slab(&mut self, bucket: usize, need: usize) -> Result<bool> {
         self.close_slab(bucket);
         let need = need + SLAB_HEAD;
-        let cursors = &mut self.cursors;
+        let (cursors, open) = (&mut self.cursors, &mut self.open);
         let slab = self
             .store
             .acquire(bucket, need, self.slab, self.run, |close| {
-                for cursor in cursors.iter_mut().filter(|cursor| !cursor.start.is_null()) {
-                    seal_slab(cursor);
-                    if close(cursor.block) {
-                        (cursor.at, cursor.end, cursor.start) =
-                            (CLOSED.at, CLOSED.end, CLOSED.start);
+                for (cursor, open) in cursors.iter_mut().zip(open.iter_mut()) {
+                    if !open.start.is_null() {
+                        seal_slab(cursor, open);
+                        if close(open.block) {
+                            (cursor.at, cursor.end, *open) = (CLOSED.at, CLOSED.end, NOT_OPEN);
+                        }
                     }
                 }
             })?;
@@ -338,23 +370,26 @@ impl<'a> Scatter<'a> {
         unsafe {
             std::ptr::copy_nonoverlapping(head.as_ptr(), slab.at, SLAB_HEAD);
             let cursor = &mut self.cursors[bucket];
-            cursor.start = slab.at;
             cursor.at = slab.at.add(SLAB_HEAD);
             cursor.end = slab.at.add(slab.len);
-            cursor.block = slab.block;
             cursor.input = NO_INPUT;
         }
+        self.open[bucket] = Open {
+            start: slab.at,
+            block: slab.block,
+        };
         Ok(true)
     }
 
     fn close_slab(&mut self, bucket: usize) {
-        let cursor = &mut self.cursors[bucket];
-        if cursor.start.is_null() {
+        let (cursor, open) = (&mut self.cursors[bucket], &mut self.open[bucket]);
+        if open.start.is_null() {
             return;
         }
-        seal_slab(cursor);
-        (cursor.at, cursor.end, cursor.start) = (CLOSED.at, CLOSED.end, CLOSED.start);
-        self.store.close(cursor.block);
+        seal_slab(cursor, open);
+        let block = open.block;
+        (cursor.at, cursor.end, *open) = (CLOSED.at, CLOSED.end, NOT_OPEN);
+        self.store.close(block);
     }
 
     /// Closes all slabs and adds the tallies to the store's buckets.
@@ -374,10 +409,10 @@ impl<'a> Scatter<'a> {
 }
 
 /// Writes into a slab's head how much of it is used.
-fn seal_slab(cursor: &Cursor) {
-    let used = (cursor.at.addr() - cursor.start.addr()) as u32;
+fn seal_slab(cursor: &Cursor, open: &Open) {
+    let used = (cursor.at.addr() - open.start.addr()) as u32;
     // SAFETY: the open slab's head is SLAB_HEAD bytes at `start`, this worker's alone.
-    unsafe { std::ptr::copy_nonoverlapping(used.to_le_bytes().as_ptr(), cursor.start.add(4), 4) }
+    unsafe { std::ptr::copy_nonoverlapping(used.to_le_bytes().as_ptr(), open.start.add(4), 4) }
 }
 
 /// Writes a number below 2^14 as LEB128.
