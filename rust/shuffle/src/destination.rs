@@ -25,7 +25,7 @@ use crate::options::{Output, Tuning};
 use crate::pool::ALIGN;
 use crate::run::Run;
 use crate::scratch::{UNSYNCED, write_all_at};
-use crate::stream::{Direction, ready};
+use crate::stream::Stream;
 
 /// A destination that is ready to take the output.
 pub(crate) enum Destination {
@@ -46,14 +46,6 @@ pub(crate) struct Replacement {
     direct: bool,
     reserve: bool,
     unsynced: AtomicU64,
-}
-
-/// Something that takes bytes in order.
-pub(crate) struct Stream {
-    path: PathBuf,
-    file: File,
-    /// Most bytes of one write: a pipe that is ready takes this many without blocking.
-    step: usize,
 }
 
 /// A number that other runs will not draw.
@@ -238,83 +230,6 @@ impl Drop for Replacement {
         }
     }
 }
-
-impl Stream {
-    /// An inherited descriptor. A pipe is opened anew, so that writing to it never blocks and the
-    /// flags that it shares with other processes stay as they are.
-    fn of(file: &File, path: &Path) -> Result<Self> {
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(file).at(path)?.st_mode);
-        if kind == FileType::Directory {
-            return Err(Errno::ISDIR).at(path);
-        }
-        let own = file.try_clone().at(path)?;
-        if kind != FileType::Fifo {
-            let step = if kind == FileType::RegularFile {
-                1 << 20
-            } else {
-                PIPE_BUF
-            };
-            return Ok(Self {
-                path: path.to_owned(),
-                file: own,
-                step,
-            });
-        }
-        let proc = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(match rustix::fs::open(proc, flags, Mode::empty()) {
-            Ok(again) => Self {
-                path: path.to_owned(),
-                file: again.into(),
-                step: usize::MAX,
-            },
-            Err(_) => Self {
-                path: path.to_owned(),
-                file: own,
-                step: PIPE_BUF,
-            },
-        })
-    }
-
-    /// A device or FIFO. A FIFO without a reader is waited for.
-    fn open(path: &Path, run: &Run) -> Result<Self> {
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        loop {
-            match rustix::fs::open(path, flags, Mode::empty()) {
-                Ok(file) => {
-                    return Ok(Self {
-                        path: path.to_owned(),
-                        file: file.into(),
-                        step: usize::MAX,
-                    });
-                }
-                Err(Errno::NXIO) => {
-                    run.check()?;
-                    std::thread::sleep(corekit_base::control::POLL);
-                }
-                Err(error) => return Err(error).at(path),
-            }
-        }
-    }
-
-    fn write(&self, mut bytes: &[u8], run: &Run) -> Result<()> {
-        while !bytes.is_empty() {
-            run.check()?;
-            if !ready(&self.file, Direction::Write).at(&self.path)? {
-                continue;
-            }
-            match rustix::io::write(&self.file, &bytes[..bytes.len().min(self.step)]) {
-                Ok(n) => bytes = &bytes[n..],
-                Err(Errno::INTR | Errno::AGAIN) => {}
-                Err(error) => return Err(error).at(&self.path),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// POSIX: a ready pipe takes this many bytes at once.
-const PIPE_BUF: usize = 4096;
 
 /// Follows symlinks to the file that is to be written, which need not exist.
 fn resolve(path: &Path) -> rustix::io::Result<PathBuf> {

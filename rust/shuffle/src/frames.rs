@@ -11,6 +11,7 @@
 
 #![allow(unsafe_code)]
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex};
 
 use crate::destination::Destination;
@@ -46,6 +47,7 @@ pub(crate) struct Frames<'a> {
     state: Mutex<State>,
     moved: Condvar,
     filled: Condvar,
+    written: AtomicU64,
 }
 
 /// A worker's place in the output: it writes one range, front to back.
@@ -76,6 +78,7 @@ impl<'a> Frames<'a> {
             }),
             moved: Condvar::new(),
             filled: Condvar::new(),
+            written: AtomicU64::new(0),
         }
     }
 
@@ -89,6 +92,11 @@ impl<'a> Frames<'a> {
             room: 0,
             here: 0,
         }
+    }
+
+    /// Bytes that the destination has.
+    pub fn written(&self) -> u64 {
+        self.written.load(Relaxed)
     }
 
     /// The output is `total` bytes long and all of them are in frames: the last frame may go.
@@ -137,6 +145,7 @@ impl<'a> Frames<'a> {
                 std::slice::from_raw_parts_mut(self.memory.at(self.slot_offset(frame)), self.frame)
             };
             self.destination.write(bytes, len, offset, self.run)?;
+            self.written.fetch_add(len as u64, Relaxed);
             self.run.control.advance(len as u64);
             state = lock(&self.state);
             let n = state.slots.len() as u64;

@@ -15,6 +15,7 @@
 //! The plan ([`plan`]) chooses all sizes from the memory limit; the engine ([`engine`]) runs it. The
 //! output is the same for every plan.
 
+mod block_queue;
 mod cache;
 mod destination;
 mod digest;
@@ -24,26 +25,32 @@ mod error;
 mod frames;
 mod gather;
 mod input;
+mod levels;
 mod options;
 mod order;
 mod plan;
 mod pool;
 mod reader;
 mod record;
+mod report;
 mod run;
 mod sample;
 mod scatter;
 mod scratch;
+mod sizes;
 mod sort;
+mod space;
 mod split;
 mod spool;
 mod store;
 mod stream;
+mod survey;
 
 pub use digest::Tally;
-pub use engine::{PHASES, Report, Seconds, plan, shuffle};
+pub use engine::{plan, shuffle};
 pub use error::{Error, Result};
 pub use input::Input;
 pub use options::{Job, Output, Tuning};
 pub use order::{ALGORITHM, permutation};
 pub use plan::{Plan, Strategy};
+pub use report::{PHASES, Report, Seconds};

@@ -158,21 +158,6 @@ pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result
     Ok(())
 }
 
-/// Free bytes that this process may use where `dir` is, and whether that is memory (tmpfs).
-pub(crate) fn space(dir: &Path) -> Result<(u64, bool)> {
-    let stat = rustix::fs::statvfs(dir).at(dir)?;
-    #[cfg(target_os = "linux")]
-    let in_memory = {
-        const TMPFS_MAGIC: u64 = 0x0102_1994;
-        const RAMFS_MAGIC: u64 = 0x8584_58f6;
-        let kind = rustix::fs::statfs(dir).at(dir)?.f_type as u64 & 0xffff_ffff;
-        kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
-    };
-    #[cfg(not(target_os = "linux"))]
-    let in_memory = false;
-    Ok((stat.f_bavail.saturating_mul(stat.f_frsize), in_memory))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

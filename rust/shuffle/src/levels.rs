@@ -1,0 +1,547 @@
+//! Levels: the passes of a run, and what each of them leaves to the next.
+//!
+//! ```text
+//! level(all keys):
+//!   scatter the inputs into the level's buckets
+//!   from the first bucket on:
+//!     emit the buckets that are at hand, in memory or in scratch
+//!     if the next one was dropped:    scatter the inputs again, keeping from that bucket on
+//!     if the next one is too large:   level(its keys), from its blocks or from the inputs
+//! ```
+//!
+//! What is at hand when is the plan's choice and the pool's fullness; the order in which buckets are
+//! emitted is always the same.
+
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::Instant;
+
+use corekit_base::threads;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::block_queue::{BlockQueue, QueuedBlock};
+use crate::destination::Destination;
+use crate::digest::Tally;
+use crate::emit::{Emission, Progress};
+use crate::error::{At, Error, Result};
+use crate::gather::Gather;
+use crate::input::InputFile;
+use crate::options::Job;
+use crate::order::Keys;
+use crate::plan::Plan;
+use crate::pool::Part;
+use crate::reader::{LongRecord, Reader};
+use crate::record::{Body, for_records};
+use crate::report::{GATHER, SCATTER, Seconds};
+use crate::run::{Run, lock};
+use crate::sample::Sample;
+use crate::scatter::{Fan, Places, Scatter};
+use crate::scratch::Scratch;
+use crate::sizes::{SCRATCH_READERS, SCRATCH_WRITERS};
+use crate::split::Splitter;
+use crate::spool::Spool;
+use crate::store::{BLOCK_HEAD, Level, OnFull, Store, listed};
+
+/// What all levels of a run use.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub job: &'a Job,
+    pub plan: &'a Plan,
+    pub run: &'a Run<'a>,
+    pub inputs: &'a [InputFile],
+    pub splitter: &'a Splitter,
+    pub keys: Keys,
+    pub store: &'a Store,
+    pub spool: &'a Spool<'a>,
+    pub sample: Option<&'a Sample>,
+    pub gather: &'a Gather<'a>,
+    pub destination: &'a Destination,
+    /// The workers' private memory.
+    pub parts: &'a [Mutex<Part>],
+}
+
+/// The run so far.
+pub(crate) struct Levels<'a> {
+    cx: Context<'a>,
+    /// What the first scan over the inputs saw; every later one must see the same.
+    pub read: Option<Tally>,
+    pub input_bytes: u64,
+    pub progress: Progress,
+    pub seconds: Seconds,
+    pub scratch_bytes: u64,
+    pub passes: u32,
+    reserved: bool,
+}
+
+/// A level's scratch file, made when the first block is written.
+#[derive(Default)]
+struct LazyScratch {
+    made: OnceLock<Arc<Scratch>>,
+    making: Mutex<()>,
+}
+
+impl LazyScratch {
+    fn get(&self, dir: Option<&Path>, block: usize, job: &Job) -> Result<Arc<Scratch>> {
+        let _making = lock(&self.making);
+        if let Some(scratch) = self.made.get() {
+            return Ok(Arc::clone(scratch));
+        }
+        let dir =
+            dir.ok_or_else(|| Error::Integrity("a block was spilled without scratch".into()))?;
+        let scratch = Arc::new(Scratch::new(dir, block, &job.tuning)?);
+        Ok(Arc::clone(self.made.get_or_init(|| scratch)))
+    }
+}
+
+/// Where a level's records come from.
+enum Source {
+    Inputs,
+    /// The blocks of a bucket of the level above.
+    Blocks(BlockQueue),
+}
+
+impl<'a> Levels<'a> {
+    pub fn new(cx: Context<'a>) -> Self {
+        let left = cx.job.sample.unwrap_or(u64::MAX);
+        Self {
+            cx,
+            read: None,
+            input_bytes: 0,
+            progress: Progress {
+                position: 0,
+                left,
+                written: Tally::default(),
+            },
+            seconds: Seconds::default(),
+            scratch_bytes: 0,
+            passes: 0,
+            reserved: false,
+        }
+    }
+
+    /// Everything: the first level.
+    pub fn all_keys(&mut self) -> Result<()> {
+        let scratch = LazyScratch::default();
+        let n = 1usize << self.cx.plan.sizes.bits;
+        self.cx.store.begin(0..n, self.cx.plan.resident_end);
+        self.scatter(&Source::Inputs, true, &scratch)?;
+        self.walk(&scratch)
+    }
+
+    /// The keys of one bucket that is too large to be emitted as it is.
+    fn part_of_keys(&mut self, bucket: usize, above: &LazyScratch) -> Result<()> {
+        let (prefix, prefix_bits, on_full, tally, spilled) = self.cx.store.level(|level| {
+            let b = &level.buckets[bucket];
+            (
+                level.prefix_of(bucket),
+                level.used_bits(),
+                level.on_full,
+                b.tally,
+                b.spilled,
+            )
+        });
+        let source = match on_full {
+            OnFull::Drop => Source::Inputs,
+            OnFull::Spill => {
+                let scratch = above.made.get().map(Arc::clone);
+                Source::Blocks(BlockQueue::new(
+                    self.cx.store.take(bucket),
+                    spilled,
+                    scratch,
+                ))
+            }
+        };
+        // Parts of half a worker's share of the pool; no more open blocks than a third of what is
+        // free.
+        let free = self.cx.store.n_free();
+        let blocks = self.blocks_of(&tally);
+        let share = (self.cx.store.n_blocks() / (2 * (self.cx.parts.len() + 2))).max(1);
+        let wanted = blocks.div_ceil(share).next_power_of_two().ilog2() + 1;
+        let most = (free / 3).max(2).ilog2();
+        let bits = self.cx.job.tuning.bits.unwrap_or(wanted).min(most).max(1);
+        if prefix_bits + bits > 60 {
+            return Err(Error::MemoryLimit(format!(
+                "memory_limit is too small for {} records with one key",
+                tally.records
+            )));
+        }
+        if free < (1 << bits) + self.cx.parts.len() {
+            return Err(Error::MemoryLimit(format!(
+                "memory_limit must be larger than {} bytes: no blocks are left for a part of {} \
+                 records",
+                self.cx.job.memory_limit, tally.records
+            )));
+        }
+        let level = Level::new(prefix, prefix_bits, bits, on_full)?;
+        let above = self.cx.store.swap_level(level);
+        let scratch = LazyScratch::default();
+        self.cx.store.begin(0..1 << bits, 1 << bits);
+        self.scatter(&source, true, &scratch)?;
+        drop(source);
+        let parts = self.cx.store.level(|level| {
+            level.buckets.iter().fold(Tally::default(), |mut sum, b| {
+                sum.merge(&b.tally);
+                sum
+            })
+        });
+        if parts != tally {
+            return Err(Error::Integrity(format!(
+                "a bucket of {} records fell into parts of {}",
+                tally.records, parts.records
+            )));
+        }
+        self.walk(&scratch)?;
+        self.cx.store.swap_level(above);
+        Ok(())
+    }
+
+    /// Emits all buckets of the level, in order.
+    fn walk(&mut self, scratch: &LazyScratch) -> Result<()> {
+        if !self.reserved {
+            // The first level is scattered: what will be written is known.
+            self.reserved = true;
+            let read = self.read.unwrap_or_default();
+            if self.cx.job.sample.is_none_or(|n| n >= read.records) {
+                let delimiters = read.records * self.cx.splitter.delimiter().len() as u64;
+                self.cx.destination.reserve(read.bytes + delimiters)?;
+            }
+        }
+        let n = self.cx.store.level(|level| level.buckets.len());
+        let mut next = 0;
+        while next < n && self.progress.left > 0 {
+            let ready = self.at_hand(next);
+            if !ready.is_empty() {
+                next = ready.end;
+                self.emit(ready, scratch)?;
+                continue;
+            }
+            let on_full = self.cx.store.level(|level| level.on_full);
+            let end = if on_full == OnFull::Drop {
+                self.next_pass(next)
+            } else {
+                next
+            };
+            if end > next {
+                self.cx.store.begin(next..end, end);
+                self.scatter(&Source::Inputs, false, scratch)?;
+                if !self.at_hand(next).is_empty() {
+                    continue;
+                }
+            }
+            self.part_of_keys(next, scratch)?;
+            next += 1;
+        }
+        Ok(())
+    }
+
+    /// The longest run of buckets from `next` on that can be emitted now.
+    fn at_hand(&self, next: usize) -> Range<usize> {
+        let free = self.cx.store.n_free();
+        self.cx.store.level(|level| {
+            let mut end = next;
+            match level.on_full {
+                OnFull::Drop => {
+                    // Those that the last pass kept; empty ones need no keeping.
+                    let kept = level.keep.start..level.resident_end;
+                    while end < level.buckets.len()
+                        && (kept.contains(&end) || level.buckets[end].tally.records == 0)
+                    {
+                        end += 1;
+                    }
+                }
+                OnFull::Spill => {
+                    // Blocks that are free when a bucket's turn comes: all that earlier ones had.
+                    let mut free = free;
+                    while end < level.buckets.len() && level.buckets[end].spilled as usize <= free {
+                        free += level.buckets[end].resident as usize;
+                        end += 1;
+                    }
+                }
+            }
+            next..end
+        })
+    }
+
+    /// The end of the buckets that the next pass over the inputs can keep.
+    fn next_pass(&self, next: usize) -> usize {
+        let n_blocks = self.cx.store.n_blocks();
+        self.cx.store.level(|level| {
+            let (mut used, mut end) = (self.cx.parts.len() + 2, next);
+            while let Some(bucket) = level.buckets.get(end) {
+                used += self.blocks_of(&bucket.tally) + 1;
+                if used > n_blocks {
+                    break;
+                }
+                end += 1;
+            }
+            end
+        })
+    }
+
+    /// Blocks that so many records take, about.
+    fn blocks_of(&self, tally: &Tally) -> usize {
+        const HEAD: u64 = 4;
+        let payload = (self.cx.store.block_bytes() - BLOCK_HEAD) as u64;
+        ((tally.bytes + tally.records * HEAD) * 103 / 100).div_ceil(payload) as usize
+    }
+
+    /// One scatter pass. `first` passes count what goes into each bucket.
+    fn scatter(&mut self, source: &Source, first: bool, scratch: &LazyScratch) -> Result<()> {
+        let start = Instant::now();
+        let (fan, on_full) = self.cx.store.level(|level| {
+            let fan = Fan {
+                prefix: level.prefix,
+                prefix_bits: level.prefix_bits,
+                bits: level.bits,
+                keep_start: level.keep.start,
+            };
+            (fan, level.on_full)
+        });
+        let from_inputs = matches!(source, Source::Inputs);
+        let total = if from_inputs {
+            self.cx.plan.input_bytes
+        } else {
+            None
+        };
+        self.cx.run.control.start_phase(SCATTER, total);
+        // The edge of a sample is found in the first scan over the inputs.
+        let sample = self.cx.sample.filter(|_| self.read.is_none());
+        let sizes = &self.cx.plan.sizes;
+        let reader = Reader::new(
+            self.cx.inputs,
+            self.cx.splitter,
+            self.cx.spool,
+            sizes.reader,
+            self.cx.run,
+        );
+        let seen = Mutex::new((Tally::default(), 0u64));
+        let this = &*self;
+        thread::scope(|scope| -> Result<()> {
+            let scratch_of =
+                || scratch.get(this.cx.job.scratch.as_deref(), sizes.block, this.cx.job);
+            if on_full == OnFull::Spill {
+                for _ in 0..SCRATCH_WRITERS {
+                    let body = move || {
+                        this.cx
+                            .run
+                            .guard(|| this.cx.store.write_queued(&scratch_of, this.cx.run));
+                    };
+                    threads::spawn(scope, "spill", body).at("a thread".as_ref())?;
+                }
+            }
+            let (reader, seen) = (&reader, &seen);
+            let workers: Vec<_> = this
+                .cx
+                .parts
+                .iter()
+                .map(|part| {
+                    let work = move || {
+                        this.cx.run.guard(|| {
+                            let mut part = lock(part);
+                            let scatter =
+                                Scatter::new(this.cx.store, this.cx.run, fan, sizes.slab, sample)?;
+                            let (tally, bytes) = match source {
+                                Source::Inputs => this.scatter_inputs(
+                                    reader,
+                                    scatter,
+                                    part.as_mut(),
+                                    first,
+                                    sample,
+                                )?,
+                                Source::Blocks(blocks) => {
+                                    (this.scatter_blocks(blocks, scatter, part.as_mut())?, 0)
+                                }
+                            };
+                            let mut seen = lock(seen);
+                            seen.0.merge(&tally);
+                            seen.1 += bytes;
+                            Ok(())
+                        });
+                    };
+                    threads::spawn(scope, "scatter", work).at("a thread".as_ref())
+                })
+                .collect();
+            let mut spawned = Ok(());
+            for worker in workers {
+                match worker {
+                    Ok(worker) => drop(worker.join()),
+                    Err(error) => spawned = Err(error),
+                }
+            }
+            let largest = this.cx.store.level(|level| {
+                level
+                    .buckets
+                    .iter()
+                    .map(|b| (b.spilled + b.resident) as usize)
+                    .max()
+            });
+            this.cx
+                .store
+                .finish(largest.unwrap_or(0) * (this.cx.parts.len() + 2));
+            spawned
+        })
+        .inspect_err(|_| self.cx.run.fail(Error::Cancelled))?;
+        self.cx.run.outcome()?;
+        let (seen, bytes) = *lock(&seen);
+        if from_inputs {
+            self.passes += 1;
+            match self.read {
+                None => (self.read, self.input_bytes) = (Some(seen), bytes),
+                Some(read) if read != seen => {
+                    return Err(self.cx.inputs[0].changed("an input changed between two passes"));
+                }
+                Some(_) => {}
+            }
+            let streams = self.cx.inputs.iter().any(|input| input.size().is_none());
+            let evicted = self
+                .cx
+                .store
+                .level(|level| level.resident_end < level.wanted_end);
+            if on_full == OnFull::Drop && streams && evicted {
+                return Err(Error::MemoryLimit(format!(
+                    "memory_limit of {} bytes does not hold the input, which cannot be read again: \
+                     allow scratch on a disk, or give a larger memory_limit",
+                    self.cx.job.memory_limit
+                )));
+            }
+        }
+        let scratch_blocks = self
+            .cx
+            .store
+            .level(|level| std::mem::take(&mut level.scratch_blocks));
+        self.scratch_bytes += u64::from(scratch_blocks) * sizes.block as u64;
+        self.seconds.scatter += start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// A worker's part of a pass over the inputs.
+    fn scatter_inputs(
+        &self,
+        reader: &Reader,
+        mut scatter: Scatter,
+        buffer: &mut [u8],
+        first: bool,
+        sample: Option<&Sample>,
+    ) -> Result<(Tally, u64)> {
+        let mut bytes = 0;
+        while let Some(batch) = reader.next(buffer)? {
+            let places = Places {
+                input: &self.cx.inputs[batch.input as usize],
+                spool: self.cx.spool,
+                inline_max: self.cx.plan.sizes.reader.inline_max,
+            };
+            let before = scatter.seen.records;
+            scatter.batch(&batch, buffer, &self.cx.keys, self.cx.splitter, &places)?;
+            bytes += batch.read;
+            self.cx.run.control.advance(batch.read);
+            if let Some(sample) = sample {
+                let last = sample.advance(scatter.seen.records - before);
+                if last < u64::MAX {
+                    let bits = self.cx.plan.sizes.bits;
+                    self.cx
+                        .store
+                        .want_only((last >> 1 >> (63 - bits)) as usize + 1);
+                }
+            }
+        }
+        Ok((scatter.finish(first), bytes))
+    }
+
+    /// A worker's part of a pass over a bucket's blocks.
+    fn scatter_blocks(
+        &self,
+        queue: &BlockQueue,
+        mut scatter: Scatter,
+        buffer: &mut [u8],
+    ) -> Result<Tally> {
+        let buffer = &mut buffer[..self.cx.store.block_bytes()];
+        while let Some(block) = queue.next(self.cx.run)? {
+            match block {
+                QueuedBlock::Resident(block) => {
+                    // SAFETY: the block was taken from the store for this source alone, and the
+                    // queue hands it out once.
+                    self.scatter_block(&mut scatter, unsafe { self.cx.store.view(block) })?;
+                    self.cx.store.release_all(&[block]);
+                }
+                QueuedBlock::Spilled(number, scratch) => {
+                    scratch.read(number, buffer)?;
+                    queue.found(listed(buffer));
+                    self.scatter_block(&mut scatter, buffer)?;
+                }
+            }
+        }
+        Ok(scatter.finish(true))
+    }
+
+    fn scatter_block(&self, scatter: &mut Scatter, block: &[u8]) -> Result<()> {
+        for_records(block, |found, body| {
+            let key = self.cx.keys.stream(found.input).at(found.index);
+            match body {
+                Body::Whole(record) => {
+                    let hash = xxh3_128(record);
+                    scatter.put(found.input, found.index, key, record.len(), hash, record)
+                }
+                Body::Long { len, hash, place } => {
+                    let long = LongRecord {
+                        index: found.index,
+                        len,
+                        hash,
+                        place,
+                    };
+                    scatter.put_long(found.input, key, &long)
+                }
+            }
+        })
+    }
+
+    /// Emits a run of buckets.
+    fn emit(&mut self, buckets: Range<usize>, scratch: &LazyScratch) -> Result<()> {
+        let start = Instant::now();
+        let made = scratch.made.get();
+        let total = self
+            .read
+            .map(|read| read.bytes + read.records * self.cx.splitter.delimiter().len() as u64);
+        self.cx
+            .run
+            .control
+            .start_phase(GATHER, total.filter(|_| self.cx.job.sample.is_none()));
+        self.cx.run.control.advance(self.cx.gather.frames.written());
+        let emission = Emission::new(
+            self.cx.store,
+            made.map(|scratch| &**scratch),
+            self.cx.gather,
+            self.cx.run,
+            buckets,
+            self.cx.parts.len(),
+            self.progress,
+        );
+        let this = &*self;
+        thread::scope(|scope| -> Result<()> {
+            let emission = &emission;
+            if made.is_some() {
+                for _ in 0..SCRATCH_READERS {
+                    let body = move || this.cx.run.guard(|| emission.fetch());
+                    threads::spawn(scope, "fetch", body).at("a thread".as_ref())?;
+                }
+            }
+            for part in this.cx.parts {
+                let body = move || {
+                    this.cx
+                        .run
+                        .guard(|| emission.work(lock(part).as_mut_words()));
+                };
+                threads::spawn(scope, "gather", body).at("a thread".as_ref())?;
+            }
+            Ok(())
+        })
+        .inspect_err(|_| self.cx.run.fail(Error::Cancelled))?;
+        self.cx.run.outcome()?;
+        self.progress = emission.progress();
+        self.seconds.gather += start.elapsed().as_secs_f64();
+        Ok(())
+    }
+}
