@@ -292,3 +292,97 @@ fn sweep(dir: &Path, name: &OsStr) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corekit_base::control::Control;
+    use std::os::unix::fs::symlink;
+
+    fn replace(path: &Path, bytes: &[u8], tuning: &Tuning) -> Result<()> {
+        let control = Control::new();
+        let run = Run::new(&control);
+        let destination = Destination::open(&Output::Path(path.to_owned()), tuning, &run)?;
+        let mut frame = bytes.to_vec();
+        frame.resize(bytes.len().next_multiple_of(ALIGN), 0xEE);
+        let tuned = Destination::write(&destination, &mut frame, bytes.len(), 0, &run);
+        // A vector is not aligned; file systems that mind get the buffered way.
+        if tuned.is_err() {
+            drop(destination);
+            return replace(
+                path,
+                bytes,
+                &Tuning {
+                    no_direct: true,
+                    ..tuning.clone()
+                },
+            );
+        }
+        destination.publish(bytes.len() as u64, &run)
+    }
+
+    #[test]
+    fn symlinks_stay_and_their_targets_are_replaced() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        symlink("file", &link).expect("made");
+        for no_tmpfile in [false, true] {
+            let tuning = Tuning {
+                no_tmpfile,
+                ..Tuning::default()
+            };
+            replace(&link, b"new", &tuning).expect("replaced");
+            assert_eq!(std::fs::read(&file).expect("there"), b"new");
+            assert!(link.is_symlink());
+            assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 2);
+        }
+    }
+
+    #[test]
+    fn an_abandoned_destination_is_as_before() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("file");
+        std::fs::write(&path, b"old").expect("written");
+        let control = Control::new();
+        let run = Run::new(&control);
+        for no_tmpfile in [false, true] {
+            let tuning = Tuning {
+                no_tmpfile,
+                ..Tuning::default()
+            };
+            drop(Destination::open(&Output::Path(path.clone()), &tuning, &run).expect("made"));
+            assert_eq!(std::fs::read(&path).expect("there"), b"old");
+            assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 1);
+        }
+    }
+
+    #[test]
+    fn siblings_of_the_dead_go_and_those_of_the_living_stay() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("file");
+        let dead = dir.path().join(".file.corekit-0123456789abcdef");
+        let other = dir.path().join(".file.corekit-notes");
+        std::fs::write(&dead, b"half").expect("written");
+        std::fs::write(&other, b"mine").expect("written");
+        let control = Control::new();
+        let run = Run::new(&control);
+        let tuning = Tuning {
+            no_tmpfile: true,
+            ..Tuning::default()
+        };
+        let output = Output::Path(path);
+        let living = Destination::open(&output, &tuning, &run).expect("made");
+        assert!(!dead.exists() && other.exists());
+        let second = Destination::open(&output, &tuning, &run).expect("made");
+        let siblings = || std::fs::read_dir(dir.path()).expect("readable").count() - 1;
+        assert_eq!(siblings(), 2, "both runs live");
+        drop((living, second));
+        assert_eq!(siblings(), 0);
+    }
+
+    #[test]
+    fn long_names_leave_room_for_a_sibling() {
+        let name = OsString::from("x".repeat(255));
+        assert!(sibling_name(&name).len() <= 255);
+    }
+}

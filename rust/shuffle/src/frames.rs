@@ -237,3 +237,79 @@ impl FrameCursor<'_, '_> {
         self.room = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Output, Tuning};
+    use crate::pool::{ALIGN, Pool};
+    use corekit_base::control::Control;
+
+    /// Ranges of many sizes, written by several threads in any order, come out as one stretch.
+    #[test]
+    fn ranges_of_all_sizes_make_one_output() {
+        for no_direct in [false, true] {
+            for total in [
+                0usize,
+                1,
+                ALIGN - 1,
+                ALIGN,
+                10 * ALIGN,
+                10 * ALIGN + 5,
+                77_777,
+            ] {
+                let dir = tempfile::tempdir().expect("a directory");
+                let path = dir.path().join("out");
+                let control = Control::new();
+                let run = Run::new(&control);
+                let tuning = Tuning {
+                    no_direct,
+                    ..Tuning::default()
+                };
+                let output = Output::Path(path.clone());
+                let destination = Destination::open(&output, &tuning, &run).expect("made");
+                let mut pool = Pool::new(3 * ALIGN).expect("memory");
+                let frames = Frames::new(pool.carve(3 * ALIGN), ALIGN, &run, &destination);
+                let bytes: Vec<u8> = (0..total).map(|i| (i * 7 + i / 251) as u8).collect();
+                let ranges: Vec<_> = (0..total)
+                    .step_by(999)
+                    .map(|at| at..total.min(at + 999))
+                    .collect();
+                let next = std::sync::atomic::AtomicUsize::new(0);
+                std::thread::scope(|scope| {
+                    scope.spawn(|| run.guard(|| frames.write()));
+                    let workers: Vec<_> = (0..3)
+                        .map(|_| {
+                            scope.spawn(|| {
+                                run.guard(|| {
+                                    while let Some(range) = ranges.get(next.fetch_add(1, Relaxed)) {
+                                        let mut cursor =
+                                            frames.cursor(range.start as u64, range.end as u64);
+                                        let mut rest = &bytes[range.clone()];
+                                        while !rest.is_empty() {
+                                            let room = cursor.room()?;
+                                            let n = room.len().min(rest.len());
+                                            room[..n].copy_from_slice(&rest[..n]);
+                                            cursor.advance(n);
+                                            rest = &rest[n..];
+                                        }
+                                        assert!(cursor.room()?.is_empty(), "a range has an end");
+                                        cursor.leave();
+                                    }
+                                    Ok(())
+                                })
+                            })
+                        })
+                        .collect();
+                    workers
+                        .into_iter()
+                        .for_each(|worker| worker.join().expect("no panic"));
+                    frames.finish(total as u64);
+                });
+                run.outcome().expect("written");
+                destination.publish(total as u64, &run).expect("published");
+                assert_eq!(std::fs::read(&path).expect("there"), bytes, "{total} bytes");
+            }
+        }
+    }
+}

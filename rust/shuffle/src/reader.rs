@@ -387,3 +387,69 @@ impl LongRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::Input;
+    use crate::split::reference_records;
+    use corekit_base::control::Control;
+    use proptest::prelude::*;
+
+    /// All records of one input as a reader gives them: index, bytes or place.
+    fn read_all(bytes: &[u8], delimiter: &[u8], chunk: usize, inline_max: usize) -> Vec<Vec<u8>> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), bytes).expect("written");
+        let inputs = [InputFile::look(Input::Path(file.path().to_owned())).expect("readable")];
+        let control = Control::new();
+        let run = Run::new(&control);
+        let spool = Spool::new(None, &run);
+        let splitter = Splitter::new(delimiter);
+        let sizes = ReaderSizes { chunk, inline_max };
+        let reader = Reader::new(&inputs, &splitter, &spool, sizes, &run);
+        let mut buffer = vec![0; sizes.buffer(delimiter.len())];
+        let mut records: Vec<Vec<u8>> = Vec::new();
+        while let Some(batch) = reader.next(&mut buffer).expect("read") {
+            if let Some(long) = batch.long {
+                assert_eq!(long.index, records.len() as u64);
+                let from = long.place as usize;
+                let record = &bytes[from..from + long.len as usize];
+                assert_eq!(long.hash, xxhash_rust::xxh3::xxh3_128(record));
+                records.push(record.to_vec());
+            }
+            assert_eq!(batch.first_index, records.len() as u64);
+            let whole = &buffer[batch.bytes.clone()];
+            assert!(whole.is_empty() || whole.ends_with(delimiter));
+            // What was added at the end of the input is not in it.
+            let same = whole.len().min(bytes.len() - batch.offset as usize);
+            assert_eq!(&bytes[batch.offset as usize..][..same], &whole[..same]);
+            records.extend(reference_records(whole, delimiter));
+        }
+        records
+    }
+
+    #[test]
+    fn a_record_may_be_longer_than_many_chunks() {
+        let bytes = [b"a\n".to_vec(), vec![b'x'; 1000], b"\nb\n\n".to_vec()].concat();
+        for chunk in [1, 2, 3, 7, 64, 2000] {
+            let records = read_all(&bytes, b"\n", chunk, 8);
+            assert_eq!(records, reference_records(&bytes, b"\n"), "chunk {chunk}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_never_change_the_records(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'b'), any::<u8>()], 0..400),
+            delimiter in prop_oneof![
+                Just(b"a".to_vec()), Just(b"aa".to_vec()), Just(b"aba".to_vec()), Just(b"ab".to_vec()),
+                Just(b"abab".to_vec()),
+            ],
+            chunk in 1usize..100,
+            inline_max in 8usize..60,
+        ) {
+            let records = read_all(&bytes, &delimiter, chunk, inline_max);
+            prop_assert_eq!(records, reference_records(&bytes, &delimiter));
+        }
+    }
+}

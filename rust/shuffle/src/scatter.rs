@@ -453,3 +453,101 @@ pub(crate) unsafe fn copy(bytes: &[u8], readable: usize, to: *mut u8, room: usiz
 pub(crate) fn smallest_block(inline_max: usize) -> usize {
     BLOCK_HEAD + SLAB_HEAD + RECORD_HEAD_MAX + inline_max.max(LONG_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Pool;
+    use crate::record::{Body, for_records};
+    use crate::store::{Level, OnFull};
+    use corekit_base::control::Control;
+    use proptest::prelude::*;
+
+    #[test]
+    fn copies_are_exact_for_every_length_and_room() {
+        let from: Vec<u8> = (1..=200).collect();
+        for len in 0..=130usize {
+            for spare in [0, 1, 63, 64] {
+                for readable in [len, from.len()] {
+                    let mut to = vec![0u8; len + spare];
+                    // SAFETY: `to` has len + spare bytes, `from` has `readable`.
+                    unsafe { copy(&from[..len], readable, to.as_mut_ptr(), to.len()) };
+                    assert_eq!(to[..len], from[..len], "len {len}, spare {spare}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn short_numbers_are_leb128() {
+        for value in 0..0x4000 {
+            let (mut short, mut reference) = ([0; 2], [0; 10]);
+            // SAFETY: two bytes.
+            let end = unsafe { put_short(short.as_mut_ptr(), value) };
+            let len = end.addr() - short.as_ptr().addr();
+            assert_eq!(len, put_varint(&mut reference, u64::from(value)));
+            assert_eq!(short[..len], reference[..len]);
+        }
+    }
+
+    #[test]
+    fn buckets_are_ranges_of_keys() {
+        let fan = |prefix, prefix_bits, bits| Fan {
+            prefix,
+            prefix_bits,
+            bits,
+            keep_start: 0,
+        };
+        assert_eq!(fan(0, 0, 0).bucket(u64::MAX), Some(0));
+        assert_eq!(fan(0, 0, 4).bucket(0xA << 60), Some(0xA));
+        assert_eq!(fan(0xA, 4, 4).bucket(0xAB << 56), Some(0xB));
+        assert_eq!(fan(0xA, 4, 4).bucket(0xBB << 56), None);
+    }
+
+    proptest! {
+        /// What is scattered lies in its bucket's blocks: the plain reference is a vector a bucket.
+        #[test]
+        fn blocks_hold_what_was_scattered(
+            records in proptest::collection::vec(
+                (0u32..3, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..200)), 0..200),
+            bits in 0u32..3,
+            slab in 1usize..600,
+        ) {
+            let control = Control::new();
+            let run = Run::new(&control);
+            let mut pool = Pool::new(200 * 4096).expect("memory");
+            let level = Level::new(0, 0, bits, OnFull::Spill).expect("memory");
+            let store = Store::new(pool.carve(200 * 4096), 4096, level).expect("memory");
+            let fan = Fan { prefix: 0, prefix_bits: 0, bits, keep_start: 0 };
+            let mut expected = vec![Vec::new(); 1 << bits];
+            let mut scatter = Scatter::new(&store, &run, fan, slab, None).expect("memory");
+            for (index, (input, key, record)) in records.iter().enumerate() {
+                let hash = xxh3_128(record);
+                let index = index as u64;
+                scatter.put(*input, index, *key, record.len(), hash, record).expect("room");
+                expected[fan.bucket(*key).expect("no prefix")].push((*input, index, record.clone()));
+            }
+            scatter.finish(true);
+            store.finish(0);
+            for (bucket, expected) in expected.iter_mut().enumerate() {
+                let (blocks, numbers) = store.take(bucket);
+                prop_assert!(numbers.is_empty());
+                let mut found = Vec::new();
+                for block in blocks {
+                    // SAFETY: nobody writes any more.
+                    for_records(unsafe { store.view(block) }, |at, body| {
+                        if let Body::Whole(bytes) = body {
+                            found.push((at.input, at.index, bytes.to_vec()));
+                        }
+                        Ok(())
+                    }).expect("whole");
+                }
+                found.sort();
+                expected.sort();
+                prop_assert_eq!(&found, &*expected);
+                let tally = store.level(|level| level.buckets[bucket].tally);
+                prop_assert_eq!(tally.records, expected.len() as u64);
+            }
+        }
+    }
+}
