@@ -33,7 +33,7 @@ const BLOCK: u64 = 32;
 
 /// Threads beside the workers.
 pub(crate) const SCRATCH_WRITERS: usize = 2;
-pub(crate) const SCRATCH_READERS: usize = 4;
+pub(crate) const SCRATCH_READERS: usize = 8;
 pub(crate) const FRAME_WRITERS: usize = 2;
 
 /// Records' bytes that a cache-friendly bucket holds, by the records' mean length.
@@ -108,15 +108,27 @@ pub(crate) fn sizes(job: &Job, n_inputs: usize, survey: &Survey, limit: u64) -> 
         Some(stored) => ceil_log2(stored.div_ceil(bucket_target(survey.mean))),
         None => 8,
     };
+    // Blocks shrink to what a disk still reads well at random, then buckets become fewer, as long
+    // as a few of them fit in memory, then blocks shrink further.
+    const DISK_BLOCK: usize = 64 << 10;
+    const SMALLEST_BLOCK: usize = 16 << 10;
+    let most_bucket = left / (3 * (workers as u64 + 2));
+    let fewest = stored.map_or(wanted, |stored| {
+        ceil_log2(stored.div_ceil(most_bucket.max(1)))
+    });
     let mut n_bits = bits.unwrap_or(wanted.min(12));
     let mut block_bytes = block.unwrap_or(256 << 10);
     loop {
         let open = (block_bytes as u64) << n_bits;
         let roomy = open <= left / 6 && stored.is_none_or(|stored| open <= stored / 8);
-        if roomy || block.is_some() && bits.is_some() {
+        if roomy {
             break;
         }
-        if block.is_none() && block_bytes > 16 << 10 {
+        if block.is_none() && block_bytes > DISK_BLOCK {
+            block_bytes /= 2;
+        } else if bits.is_none() && n_bits > fewest && open > left / 6 {
+            n_bits -= 1;
+        } else if block.is_none() && block_bytes > SMALLEST_BLOCK {
             block_bytes /= 2;
         } else if bits.is_none() && n_bits > 0 && open > left / 6 {
             n_bits -= 1;
