@@ -11,8 +11,8 @@ from corekit import _size
 
 _STRATEGIES: dict[str, str] = {
     "memory": "in memory; every record is held until it is written",
-    "scratch": "with scratch; records that do not fit are parked there and read back",
-    "rescan": "without scratch; the input is read again for each range of keys",
+    "scratch": "with scratch; what is not held in memory is parked there and read back",
+    "rescan": "in several passes; each reads the input again and holds one range of keys",
 }
 
 _UNKNOWN = "unknown"
@@ -29,10 +29,9 @@ class ShufflePlan:
     Attributes
     ----------
     strategy : {"memory", "scratch", "rescan"} or None
-        What happens to records that do not fit in memory.
+        Where records are between being read and being written.
     passes : int or None
-        How often the records are moved: the first distribution, and each
-        further one of ranges that were still too big, or each scan of the input.
+        How often the inputs are read.
     buckets : int or None
         Ranges of keys that the first pass distributes the records to.
     workers : int
@@ -46,7 +45,7 @@ class ShufflePlan:
     resident_bytes : int or None
         Bytes of records that stay in memory between the passes.
     scratch_bytes : int or None
-        Bytes of scratch needed at the worst moment.
+        Bytes that go to scratch.
     input_bytes : int or None
         Size of all inputs.
     bytes_read, bytes_written : int or None

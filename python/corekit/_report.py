@@ -50,7 +50,7 @@ class ShuffleReport:
     peak_memory : int
         Most bytes of memory that the run held at one time.
     scratch_bytes : int
-        Most bytes of scratch that the run held at one time.
+        Bytes that went to scratch.
     """
 
     records: int

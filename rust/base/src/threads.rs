@@ -11,7 +11,7 @@ use std::num::NonZero;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 /// Stack of a worker: the deepest call chain needs a few tens of KiB, and only touched pages count.
-const STACK_BYTES: usize = 512 << 10;
+pub const STACK_BYTES: usize = 512 << 10;
 
 /// The CPUs that this process may use: affinity and cgroup quota obeyed.
 pub fn available() -> usize {

@@ -133,7 +133,7 @@ impl Replacement {
         if old.is_some() {
             rustix::fs::access(&target, rustix::fs::Access::WRITE_OK).at(path)?;
         }
-        sweep(dir, name);
+        sweep(dir, &sibling_prefix(name));
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o666);
         let open = |extra: OFlags| -> rustix::io::Result<(File, Option<PathBuf>)> {
@@ -270,15 +270,15 @@ fn sibling_name(name: &OsStr) -> OsString {
     OsString::from_vec(sibling)
 }
 
-/// Removes siblings that dead runs to this destination left. What cannot be removed is left.
-fn sweep(dir: &Path, name: &OsStr) {
-    let prefix = sibling_prefix(name);
+/// Removes what dead runs left: files named `prefix` and sixteen hexadecimal digits that nobody has
+/// locked. What cannot be removed is left.
+pub(crate) fn sweep(dir: &Path, prefix: &[u8]) {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return;
     };
     for entry in entries.flatten() {
         let file_name = entry.file_name();
-        let Some(end) = file_name.as_bytes().strip_prefix(&prefix[..]) else {
+        let Some(end) = file_name.as_bytes().strip_prefix(prefix) else {
             continue;
         };
         if end.len() != 16 || !end.iter().all(u8::is_ascii_hexdigit) {

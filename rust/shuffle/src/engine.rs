@@ -8,7 +8,7 @@ use corekit_base::control::Control;
 use corekit_base::threads;
 
 use crate::destination::{Destination, parent};
-use crate::error::{At, Error, Result};
+use crate::error::{Error, Result, no_thread};
 use crate::frames::Frames;
 use crate::gather::Gather;
 use crate::input::InputFile;
@@ -73,7 +73,8 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
     let frames = Frames::new(pool.carve(frames * frame), frame, &run, &destination);
     let first = Level::new(0, 0, plan.sizes.bits, plan.on_full)?;
     let store = Store::new(pool.carve(n_blocks * block), block, first)?;
-    let spool = Spool::new(job.scratch.clone(), &run);
+    let spool_dir = job.scratch.clone().filter(|_| plan.scratch_on_disk);
+    let spool = Spool::new(spool_dir, &store, job.memory_limit, &run);
     let keys = Keys::new(job.seed, job.epoch, job.tuning.key_mask.unwrap_or(u64::MAX));
     let skips = plan.on_full == OnFull::Spill || inputs.iter().any(|i| i.size().is_none());
     let sample = job.sample.map(|n| Sample::new(n, skips)).transpose()?;
@@ -106,7 +107,7 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
         };
         for _ in 0..n_writers {
             threads::spawn(scope, "write", || run.guard(|| frames.write()))
-                .at("a thread".as_ref())
+                .map_err(no_thread)
                 .inspect_err(|_| run.fail(Error::Cancelled))?;
         }
         match levels.all_keys() {
@@ -147,7 +148,7 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
             + store.touched(),
         plan: plan.clone(),
         seconds,
-        scratch_bytes: scratch_bytes + spool.bytes(),
+        scratch_bytes: scratch_bytes + spool.scratch_bytes(),
         passes,
     };
     control.start_phase(PUBLISH, None);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use corekit_base::control::Cancelled;
+use corekit_base::threads::STACK_BYTES;
 
 /// Why a shuffle, or its plan, failed.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,14 @@ impl<T, E: Into<io::Error>> At<T> for std::result::Result<T, E> {
             path: path.to_owned(),
             source: source.into(),
         })
+    }
+}
+
+/// The system has no more threads to give.
+pub(crate) fn no_thread(_: io::Error) -> Error {
+    Error::OutOfMemory {
+        what: "a thread",
+        bytes: STACK_BYTES as u64,
     }
 }
 

@@ -58,7 +58,7 @@ pub(crate) fn index_words(entries: usize) -> usize {
 /// The most entries that `words` have room for.
 fn entries_of(words: usize) -> usize {
     // Counters are never more than a quarter of the entries, two to a word, and one word.
-    (words.saturating_sub(1)) * 8 / 17
+    words.saturating_sub(1) * 8 / 17
 }
 
 /// A place in the bucket: block number and offset, in as few bits as that takes.

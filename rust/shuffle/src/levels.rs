@@ -27,7 +27,7 @@ use crate::block_queue::{BlockQueue, QueuedBlock};
 use crate::destination::Destination;
 use crate::digest::Tally;
 use crate::emit::{Emission, Progress};
-use crate::error::{At, Error, Result};
+use crate::error::{Error, Result, no_thread};
 use crate::gather::Gather;
 use crate::input::InputFile;
 use crate::options::Job;
@@ -43,7 +43,7 @@ use crate::scatter::{Fan, Places, Scatter};
 use crate::scratch::Scratch;
 use crate::sizes::{SCRATCH_READERS, SCRATCH_WRITERS};
 use crate::split::Splitter;
-use crate::spool::Spool;
+use crate::spool::{Spool, does_not_fit};
 use crate::store::{BLOCK_HEAD, Level, OnFull, Store, listed};
 
 /// What all levels of a run use.
@@ -330,7 +330,7 @@ impl<'a> Levels<'a> {
                             .run
                             .guard(|| this.cx.store.write_queued(&scratch_of, this.cx.run));
                     };
-                    threads::spawn(scope, "spill", body).at("a thread".as_ref())?;
+                    threads::spawn(scope, "spill", body).map_err(no_thread)?;
                 }
             }
             let (reader, seen) = (&reader, &seen);
@@ -362,7 +362,7 @@ impl<'a> Levels<'a> {
                             Ok(())
                         });
                     };
-                    threads::spawn(scope, "scatter", work).at("a thread".as_ref())
+                    threads::spawn(scope, "scatter", work).map_err(no_thread)
                 })
                 .collect();
             let mut spawned = Ok(());
@@ -392,7 +392,7 @@ impl<'a> Levels<'a> {
             match self.read {
                 None => (self.read, self.input_bytes) = (Some(seen), bytes),
                 Some(read) if read != seen => {
-                    return Err(self.cx.inputs[0].changed("an input changed between two passes"));
+                    return Err(self.differs(read, seen));
                 }
                 Some(_) => {}
             }
@@ -402,11 +402,7 @@ impl<'a> Levels<'a> {
                 .store
                 .level(|level| level.resident_end < level.wanted_end);
             if on_full == OnFull::Drop && streams && evicted {
-                return Err(Error::MemoryLimit(format!(
-                    "memory_limit of {} bytes does not hold the input, which cannot be read again: \
-                     allow scratch on a disk, or give a larger memory_limit",
-                    self.cx.job.memory_limit
-                )));
+                return Err(does_not_fit(self.cx.job.memory_limit));
             }
         }
         let scratch_blocks = self
@@ -416,6 +412,19 @@ impl<'a> Levels<'a> {
         self.scratch_bytes += u64::from(scratch_blocks) * sizes.block as u64;
         self.seconds.scatter += start.elapsed().as_secs_f64();
         Ok(())
+    }
+
+    /// The error of a pass that saw other records than the first one.
+    fn differs(&self, first: Tally, now: Tally) -> Error {
+        match self.cx.inputs {
+            [input] => input.changed("changed between two passes over it"),
+            inputs => Error::Integrity(format!(
+                "one of {} inputs changed between two passes: {} records, then {}",
+                inputs.len(),
+                first.records,
+                now.records
+            )),
+        }
     }
 
     /// A worker's part of a pass over the inputs.
@@ -525,7 +534,7 @@ impl<'a> Levels<'a> {
             if made.is_some() {
                 for _ in 0..SCRATCH_READERS {
                     let body = move || this.cx.run.guard(|| emission.fetch());
-                    threads::spawn(scope, "fetch", body).at("a thread".as_ref())?;
+                    threads::spawn(scope, "fetch", body).map_err(no_thread)?;
                 }
             }
             for part in this.cx.parts {
@@ -534,7 +543,7 @@ impl<'a> Levels<'a> {
                         .run
                         .guard(|| emission.work(lock(part).as_mut_words()));
                 };
-                threads::spawn(scope, "gather", body).at("a thread".as_ref())?;
+                threads::spawn(scope, "gather", body).map_err(no_thread)?;
             }
             Ok(())
         })

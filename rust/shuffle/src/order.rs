@@ -12,7 +12,7 @@ use corekit_base::control::Control;
 use corekit_base::philox::Stream;
 use corekit_base::threads;
 
-use crate::error::{At, Error, Result, try_vec};
+use crate::error::{Error, Result, no_thread, try_vec};
 use crate::run::{Run, lock};
 
 /// The version of the formula. A change of any output needs a new one.
@@ -149,7 +149,7 @@ pub fn permutation(
                     Ok(())
                 });
             };
-            threads::spawn(scope, "sort", work).at("a thread".as_ref())?;
+            threads::spawn(scope, "sort", work).map_err(no_thread)?;
         }
         Ok(())
     })?;

@@ -90,6 +90,8 @@ pub struct Plan {
     pub seconds: Option<f64>,
     pub(crate) sizes: Sizes,
     pub(crate) on_full: OnFull,
+    /// Scratch is allowed and is not memory.
+    pub(crate) scratch_on_disk: bool,
     /// Buckets from here on are evicted from the start.
     pub(crate) resident_end: usize,
 }
@@ -150,6 +152,7 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
         scratch_bytes: None,
         seconds: None,
         sizes,
+        scratch_on_disk: has_scratch,
         on_full: if has_scratch {
             OnFull::Spill
         } else {

@@ -288,7 +288,7 @@ impl<'a> Reader<'a> {
             let bytes = &buffer[start..start + piece];
             long.pieces.update(bytes);
             if stream {
-                self.spool.append_serial(bytes)?;
+                self.spool.append_serial(long.place, bytes)?;
             }
             chain.carry_offset += piece as u64;
             start += piece;
@@ -392,7 +392,9 @@ impl LongRecord {
 mod tests {
     use super::*;
     use crate::input::Input;
+    use crate::pool::Pool;
     use crate::split::reference_records;
+    use crate::store::{Level, OnFull, Store};
     use corekit_base::control::Control;
     use proptest::prelude::*;
 
@@ -403,7 +405,10 @@ mod tests {
         let inputs = [InputFile::look(Input::Path(file.path().to_owned())).expect("readable")];
         let control = Control::new();
         let run = Run::new(&control);
-        let spool = Spool::new(None, &run);
+        let mut pool = Pool::new(ALIGN).expect("memory");
+        let level = Level::new(0, 0, 0, OnFull::Drop).expect("memory");
+        let store = Store::new(pool.carve(ALIGN), ALIGN, level).expect("memory");
+        let spool = Spool::new(None, &store, 0, &run);
         let splitter = Splitter::new(delimiter);
         let sizes = ReaderSizes { chunk, inline_max };
         let reader = Reader::new(&inputs, &splitter, &spool, sizes, &run);

@@ -2,7 +2,8 @@
 //!
 //! Each worker has one [`Cursor`] a bucket: its open slab, and a tally of all it sent there. For a
 //! record the key gives the bucket, and the record's head and bytes are appended to that bucket's
-//! slab. Keys are computed a few hundred at a time, which interleaves their dependent rounds.
+//! slab. Keys are computed a few hundred at a time, so that the cache can be told which slabs
+//! come next.
 
 #![allow(unsafe_code)]
 

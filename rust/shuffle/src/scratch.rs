@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::destination::{random, sweep};
 use crate::error::{At, Error, Result};
 use crate::input::read_at;
 use crate::options::Tuning;
@@ -24,6 +25,9 @@ const GROW: u64 = 256 << 20;
 
 /// Dirty bytes of buffered writes that may wait for the disk.
 pub(crate) const UNSYNCED: u64 = 32 << 20;
+
+/// What a file that must be named for a moment is called.
+const PREFIX: &str = ".corekit-scratch-";
 
 /// One level's blocks on disk.
 pub(crate) struct Scratch {
@@ -113,8 +117,10 @@ pub(crate) fn unnamed_file(dir: &Path, direct: bool, tmpfile: bool) -> Result<(F
             }
         }
         let parent = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        // A run that was killed between making such a file and unlinking it left it behind.
+        sweep(dir, PREFIX.as_bytes());
         loop {
-            let name = format!(".corekit-scratch-{:016x}", crate::destination::random());
+            let name = format!("{PREFIX}{:016x}", random());
             let file = rustix::fs::openat(
                 &parent,
                 &name,
@@ -128,10 +134,10 @@ pub(crate) fn unnamed_file(dir: &Path, direct: bool, tmpfile: bool) -> Result<(F
                     let _ = rustix::fs::unlinkat(&parent, &name, AtFlags::empty());
                     return Err(error);
                 }
-                Ok(file) => {
-                    rustix::fs::unlinkat(&parent, &name, AtFlags::empty())?;
-                    return Ok(file);
-                }
+                Ok(file) => match rustix::fs::unlinkat(&parent, &name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => return Ok(file),
+                    Err(error) => return Err(error),
+                },
             }
         }
     };

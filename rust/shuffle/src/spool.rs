@@ -1,121 +1,68 @@
 //! Where long records of a stream wait: they cannot be read again from where they lay.
-//!
-//! Two files without a name, made when first needed. In one, records that came whole are put side
-//! by side by any worker; in the other, records that come piece by piece are written in turn, so
-//! that each lies in one stretch. Bit 63 of a place tells the two apart.
 
-use std::fs::File;
+mod files;
+mod memory;
+
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock};
 
-use crate::error::{At, Error, Result};
-use crate::input::read_at;
-use crate::run::{Run, lock};
-use crate::scratch::unnamed_file;
+pub(crate) use self::files::Files;
+pub(crate) use self::memory::{Memory, does_not_fit};
+use crate::error::Result;
+use crate::run::Run;
+use crate::store::Store;
 
-const SERIAL: u64 = 1 << 63;
-
-pub(crate) struct Spool<'a> {
-    /// `None`: no scratch is allowed.
-    dir: Option<PathBuf>,
-    run: &'a Run<'a>,
-    whole: Lane,
-    serial: Lane,
-}
-
-#[derive(Default)]
-struct Lane {
-    file: OnceLock<File>,
-    creating: Mutex<()>,
-    len: AtomicU64,
-    unsynced: AtomicU64,
+/// Records by their places, in scratch or in the pool.
+pub(crate) enum Spool<'a> {
+    Files(Files<'a>),
+    Memory(Memory<'a>),
 }
 
 impl<'a> Spool<'a> {
-    pub fn new(dir: Option<PathBuf>, run: &'a Run<'a>) -> Self {
-        Self {
-            dir,
-            run,
-            whole: Lane::default(),
-            serial: Lane::default(),
+    /// A spool in `dir`, or in the pool when there is none.
+    pub fn new(dir: Option<PathBuf>, store: &'a Store, limit: u64, run: &'a Run<'a>) -> Self {
+        match dir {
+            Some(dir) => Self::Files(Files::new(dir, run)),
+            None => Self::Memory(Memory::new(store, limit)),
         }
     }
 
-    /// Bytes that the spool holds.
-    pub fn bytes(&self) -> u64 {
-        self.whole.len.load(Relaxed) + self.serial.len.load(Relaxed)
+    /// Bytes of scratch that the spool holds.
+    pub fn scratch_bytes(&self) -> u64 {
+        match self {
+            Self::Files(files) => files.bytes(),
+            Self::Memory(_) => 0,
+        }
     }
 
     /// Stores a record that is here whole; returns its place.
     pub fn append(&self, record: &[u8]) -> Result<u64> {
-        self.write(&self.whole, record)
+        match self {
+            Self::Files(files) => files.append(record),
+            Self::Memory(memory) => memory.append(record),
+        }
     }
 
     /// Begins a record that comes piece by piece; returns its place.
     pub fn begin_serial(&self, piece: &[u8]) -> Result<u64> {
-        Ok(self.write(&self.serial, piece)? | SERIAL)
+        match self {
+            Self::Files(files) => files.begin_serial(piece),
+            Self::Memory(memory) => memory.append(piece),
+        }
     }
 
-    /// Adds the next piece of the record begun last.
-    pub fn append_serial(&self, piece: &[u8]) -> Result<()> {
-        self.write(&self.serial, piece).map(drop)
+    /// Adds the next piece of the record begun last, which is at `place`.
+    pub fn append_serial(&self, place: u64, piece: &[u8]) -> Result<()> {
+        match self {
+            Self::Files(files) => files.append_serial(piece),
+            Self::Memory(memory) => memory.append_to(place, piece),
+        }
     }
 
-    /// Reads exactly `buf` at `offset` behind `place`.
+    /// Reads exactly `buf` at `offset` of the record at `place`.
     pub fn read_exact_at(&self, place: u64, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let lane = if place & SERIAL == 0 {
-            &self.whole
-        } else {
-            &self.serial
-        };
-        let file = self.file(lane)?;
-        let mut done = 0;
-        while done < buf.len() {
-            let at = (place & !SERIAL) + offset + done as u64;
-            match read_at(file, &mut buf[done..], at).at(&self.path())? {
-                0 => return Err(Error::Integrity("scratch became shorter".into())),
-                n => done += n,
-            }
+        match self {
+            Self::Files(files) => files.read_exact_at(place, offset, buf),
+            Self::Memory(memory) => memory.read_exact_at(place, offset, buf),
         }
-        Ok(())
-    }
-
-    fn write(&self, lane: &Lane, bytes: &[u8]) -> Result<u64> {
-        /// Dirty bytes that may wait for the disk: a flush of so many is short.
-        const UNSYNCED: u64 = 32 << 20;
-        let file = self.file(lane)?;
-        let place = lane.len.fetch_add(bytes.len() as u64, Relaxed);
-        for (i, piece) in bytes.chunks(1 << 20).enumerate() {
-            self.run.check()?;
-            let at = place + ((i as u64) << 20);
-            crate::scratch::write_all_at(file, piece, at).at(&self.path())?;
-        }
-        let unsynced = lane.unsynced.fetch_add(bytes.len() as u64, Relaxed);
-        if unsynced > UNSYNCED {
-            lane.unsynced.store(0, Relaxed);
-            rustix::fs::fdatasync(file).at(&self.path())?;
-        }
-        Ok(place)
-    }
-
-    fn file<'l>(&self, lane: &'l Lane) -> Result<&'l File> {
-        let _creating = lock(&lane.creating);
-        if let Some(file) = lane.file.get() {
-            return Ok(file);
-        }
-        let Some(dir) = &self.dir else {
-            return Err(Error::MemoryLimit(
-                "an input that cannot be read again has a record too long for the memory limit, \
-                 and scratch is 'none': give a scratch directory or a larger memory_limit"
-                    .into(),
-            ));
-        };
-        let file = unnamed_file(dir, false, true)?.0;
-        Ok(lane.file.get_or_init(|| file))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.clone().unwrap_or_default()
     }
 }

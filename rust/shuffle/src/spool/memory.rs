@@ -1,0 +1,99 @@
+//! Long records in blocks of the pool, where no scratch is to be had.
+//!
+//! A record is a chain of blocks; its place is the chain's number.
+
+#![allow(unsafe_code)]
+
+use std::sync::Mutex;
+
+use crate::error::{Error, Result};
+use crate::run::lock;
+use crate::store::Store;
+
+/// The chains of a run.
+pub(crate) struct Memory<'a> {
+    store: &'a Store,
+    memory_limit: u64,
+    chains: Mutex<Vec<Chain>>,
+}
+
+#[derive(Default)]
+struct Chain {
+    blocks: Vec<u32>,
+    len: usize,
+}
+
+impl<'a> Memory<'a> {
+    pub fn new(store: &'a Store, memory_limit: u64) -> Self {
+        Self {
+            store,
+            memory_limit,
+            chains: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Stores a record, or its first piece; returns its place.
+    pub fn append(&self, bytes: &[u8]) -> Result<u64> {
+        let mut chain = Chain::default();
+        self.extend(&mut chain, bytes)?;
+        let mut chains = lock(&self.chains);
+        chains.push(chain);
+        Ok(chains.len() as u64 - 1)
+    }
+
+    /// Adds a piece to the record at `place`.
+    pub fn append_to(&self, place: u64, bytes: &[u8]) -> Result<()> {
+        let mut chain = std::mem::take(&mut lock(&self.chains)[place as usize]);
+        self.extend(&mut chain, bytes)?;
+        lock(&self.chains)[place as usize] = chain;
+        Ok(())
+    }
+
+    fn extend(&self, chain: &mut Chain, mut bytes: &[u8]) -> Result<()> {
+        let size = self.store.block_bytes();
+        while !bytes.is_empty() {
+            if chain.len == chain.blocks.len() * size {
+                let block = self.store.try_allocate();
+                chain
+                    .blocks
+                    .push(block.ok_or_else(|| does_not_fit(self.memory_limit))?);
+            }
+            let (number, at) = (chain.len / size, chain.len % size);
+            let n = bytes.len().min(size - at);
+            // SAFETY: the block was free and belongs to this chain, which is in our hands alone.
+            let block = unsafe { self.store.view_mut(chain.blocks[number]) };
+            block[at..at + n].copy_from_slice(&bytes[..n]);
+            chain.len += n;
+            bytes = &bytes[n..];
+        }
+        Ok(())
+    }
+
+    /// Reads exactly `buf` at `offset` of the record at `place`.
+    pub fn read_exact_at(&self, place: u64, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let size = self.store.block_bytes();
+        let chains = lock(&self.chains);
+        let chain = chains
+            .get(place as usize)
+            .filter(|c| c.len as u64 >= offset + buf.len() as u64);
+        let chain = chain.ok_or_else(|| Error::Integrity("a long record lost its end".into()))?;
+        let (mut at, mut done) = (offset as usize, 0);
+        while done < buf.len() {
+            let n = (buf.len() - done).min(size - at % size);
+            // SAFETY: the chain is whole and nobody writes to its blocks any more.
+            let block = unsafe { self.store.view(chain.blocks[at / size]) };
+            buf[done..done + n].copy_from_slice(&block[at % size..at % size + n]);
+            at += n;
+            done += n;
+        }
+        Ok(())
+    }
+}
+
+/// The error of an input that fits nowhere.
+pub(crate) fn does_not_fit(memory_limit: u64) -> Error {
+    Error::MemoryLimit(format!(
+        "memory_limit of {memory_limit} bytes does not hold the input, which cannot be read again: \
+         allow scratch on a disk, or give a larger memory_limit"
+    ))
+}

@@ -1,0 +1,66 @@
+"""The examples of the README and the docs do what they show.
+
+Blocks marked ``python`` and ``console`` run from top to bottom, those of a page in one
+directory and, the Python ones, in one namespace. Others (``sh``, ``text``) are not run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from docs import console, pages
+from properties.engine import disk
+
+VARYING = "console varying"
+
+
+def _console(example: Example) -> str:
+    folder = os.getcwd()
+    environment = {
+        # What a shell set up for development may have set would be seen in what is shown.
+        **{name: value for name, value in os.environ.items() if not name.startswith("COREKIT_")},
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
+        "LC_ALL": "C.UTF-8",
+    }
+    varying = example.region.lexemes["arguments"] == VARYING
+    return console.problem(example.parsed, folder=folder, environment=environment, varying=varying)
+
+
+MARKDOWN = Sybil(
+    [
+        PythonCodeBlockParser(),
+        CodeBlockParser("console", _console),
+        CodeBlockParser(VARYING, _console),
+    ]
+)
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working directory on a disk, for scratch lies beside the output."""
+    with tempfile.TemporaryDirectory(prefix="corekit-docs-", dir=disk()) as name:
+        monkeypatch.chdir(name)
+        yield Path(name)
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("page", pages.MANUAL, ids=pages.name)
+@pytest.mark.usefixtures("folder")
+def test_the_examples_run(page: Path) -> None:
+    for example in MARKDOWN.parse(page):
+        example.evaluate()
+
+
+def test_the_guides_have_examples() -> None:
+    counts = {pages.name(page): len(list(MARKDOWN.parse(page))) for page in pages.MANUAL}
+    assert counts["README.md"] > 1
+    assert counts["docs/shuffle.md"] > 10
+    assert counts["docs/reproducibility.md"] > 5
