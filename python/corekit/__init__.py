@@ -17,11 +17,6 @@ COREKIT_NUM_THREADS and then to the CPUs this process may use; Ctrl-C ends long
 work within about a second.
 """
 
-# NumPy first: the core asks for its C interface as it is loaded, and without it
-# could only die; the import statement has the better message.
-import numpy as np  # noqa: F401
-
-# isort: split
 from corekit import _core, errors, shuffle
 from corekit.errors import CorekitError
 

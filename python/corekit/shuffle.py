@@ -10,10 +10,7 @@ only: never on the memory limit, the number of threads or the machine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Unpack
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Unpack
 
 from corekit import _checks, _core, _job, _progress, _threads
 from corekit._job import Options
@@ -21,6 +18,11 @@ from corekit._paths import Descriptor, Input, Path
 from corekit._plan import ShufflePlan
 from corekit._progress import Progress
 from corekit._report import ShuffleReport
+
+# Half of the command's start would be spent on NumPy, which only `permutation` needs.
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["ShufflePlan", "ShuffleReport", "permutation", "plan", "shuffle_files"]
 
@@ -210,6 +212,10 @@ def permutation(
     >>> permutation(4, seed=7).tolist()
     [1, 3, 2, 0]
     """
+    # The core asks for NumPy's C interface and could only die without it; an import that
+    # fails has the better message.
+    import numpy as np  # noqa: F401
+
     return _core.permutation(
         _checks.integer("n", n, low=0, high=1 << 63),
         seed=_checks.integer("seed", seed, low=0, high=1 << 128),

@@ -170,7 +170,6 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
         survey.stored(job.delimiter.len()),
     ) else {
         (plan.strategy, plan.reason) = if has_scratch {
-            plan.passes = None;
             (
                 Strategy::Scratch,
                 "an input's size is unknown; what does not fit in memory goes to scratch".into(),
