@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-
-import numpy as np
+from importlib.metadata import version
 
 from corekit import _core, _memory, _size, _threads
 from corekit.cli import streams
@@ -22,7 +21,7 @@ def run(argv: Sequence[str]) -> None:
     rows = [
         ("version", build["version"]),
         ("build", f"{build['profile']}, {build['target']}"),
-        ("python", f"{platform.python_version()}, numpy {np.__version__}"),
+        ("python", f"{platform.python_version()}, numpy {version('numpy')}"),
         ("simd", build["simd_level"]),
         ("threads", str(_threads.count(None))),
         (
