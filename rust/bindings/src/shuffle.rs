@@ -180,7 +180,7 @@ fn job(
 ) -> PyResult<Job> {
     let input = |place| {
         Ok(match place {
-            Place::Path(path) => Input::Path(path.0),
+            Place::Path(path) => Input::Path(path.0.into()),
             Place::Descriptor(descriptor) => {
                 let (file, name) = open_file(descriptor)?;
                 Input::Open(file, name)

@@ -1,6 +1,7 @@
 //! The engine: one run from its inputs to its destination.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Instant;
 
@@ -37,7 +38,7 @@ const DELIMITER_MAX: usize = 1024;
 pub fn plan(job: &Job) -> Result<Plan> {
     let splitter = check(job)?;
     let inputs = look(job)?;
-    Plan::make(job, &inputs, &Survey::of(&inputs, &splitter)?)
+    Plan::make(job, &Survey::of(&inputs, &splitter)?)
 }
 
 /// Shuffles the records of the job's inputs into its output.
@@ -48,7 +49,7 @@ pub fn plan(job: &Job) -> Result<Plan> {
 pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
     let splitter = check(job)?;
     let inputs = look(job)?;
-    let plan = Plan::make(job, &inputs, &Survey::of(&inputs, &splitter)?)?;
+    let plan = Plan::make(job, &Survey::of(&inputs, &splitter)?)?;
     let run = Run::new(control);
     let output_dir = match &job.output {
         Output::Path(path) => Some(parent(path).to_owned()),
@@ -79,6 +80,7 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
     let skips = plan.on_full == OnFull::Spill || inputs.iter().any(|i| i.size().is_none());
     let sample = job.sample.map(|n| Sample::new(n, skips)).transpose()?;
     let gather = Gather {
+        longest_index: AtomicUsize::new(0),
         keys,
         delimiter: splitter.delimiter(),
         inputs: &inputs,
@@ -143,9 +145,9 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
         output_bytes: progress.position,
         input_bytes,
         algorithm: ALGORITHM,
-        peak_memory: plan.sizes.fixed
-            + (plan.sizes.pool() - n_blocks * block) as u64
-            + store.touched(),
+        peak_memory: plan
+            .sizes
+            .peak(&splitter, &gather, &store, progress.position),
         plan: plan.clone(),
         seconds,
         scratch_bytes: scratch_bytes + spool.scratch_bytes(),

@@ -12,6 +12,8 @@
 
 #![allow(unsafe_code)]
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::cache::prefetch;
@@ -30,6 +32,8 @@ const PREFETCH: usize = 12;
 
 /// What gathering needs to know about the run.
 pub(crate) struct Gather<'a> {
+    /// The longest index that a worker had, in entries.
+    pub longest_index: AtomicUsize,
     pub keys: Keys,
     pub delimiter: &'a [u8],
     pub inputs: &'a [InputFile],
@@ -133,6 +137,7 @@ impl<'a> Gather<'a> {
                 };
                 continue;
             };
+            self.longest_index.fetch_max(len, Relaxed);
             let (entries, rest) = index.split_at_mut(capacity);
             let (sorted, counters) = rest.split_at_mut(capacity);
             let (entries, sorted) = (&entries[..len], &mut sorted[..len]);

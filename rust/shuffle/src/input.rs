@@ -14,8 +14,8 @@ use crate::run::Run;
 /// Where records come from.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A path.
-    Path(PathBuf),
+    /// A path; shared, for there may be very many.
+    Path(Arc<Path>),
     /// An open file, and its name for messages. A regular file is read from its present offset.
     Open(Arc<File>, PathBuf),
 }
@@ -63,12 +63,12 @@ impl InputFile {
         let (file, start) = match &input {
             // Opening a FIFO waits for its writer and belongs to the reading; a look must not.
             Input::Path(path) => {
-                let stat = rustix::fs::stat(path).at(path)?;
+                let stat = rustix::fs::stat(&**path).at(path)?;
                 match FileType::from_raw_mode(stat.st_mode) {
                     FileType::RegularFile => (Arc::new(File::open(path).at(path)?), 0),
                     FileType::Directory => return Err(Errno::ISDIR).at(path),
                     _ => {
-                        rustix::fs::access(path, rustix::fs::Access::READ_OK).at(path)?;
+                        rustix::fs::access(&**path, rustix::fs::Access::READ_OK).at(path)?;
                         return Ok(Self {
                             input,
                             kind: Kind::Stream,
@@ -122,7 +122,7 @@ impl InputFile {
             Input::Path(path) if self.kind == Kind::Stream => {
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 Arc::new(
-                    rustix::fs::open(path, flags, Mode::empty())
+                    rustix::fs::open(&**path, flags, Mode::empty())
                         .at(path)?
                         .into(),
                 )
@@ -187,9 +187,10 @@ impl InputFile {
 }
 
 impl Input {
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
-            Self::Path(path) | Self::Open(_, path) => path,
+            Self::Path(path) => path,
+            Self::Open(_, path) => path,
         }
     }
 }
@@ -214,18 +215,19 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a");
         std::fs::write(&path, b"abc").expect("written");
-        let input = InputFile::look(Input::Path(path)).expect("readable");
+        let input = InputFile::look(Input::Path(path.into())).expect("readable");
         assert_eq!(input.size(), Some(3));
         assert!(matches!(
-            InputFile::look(Input::Path(dir.path().to_owned())),
+            InputFile::look(Input::Path(dir.path().into())),
             Err(Error::Io { source, .. }) if source.raw_os_error() == Some(21)
         ));
         assert!(matches!(
-            InputFile::look(Input::Path(dir.path().join("missing"))),
+            InputFile::look(Input::Path(dir.path().join("missing").into())),
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound
         ));
         if cfg!(target_os = "linux") {
-            let kernel = InputFile::look(Input::Path("/proc/self/status".into())).expect("there");
+            let kernel =
+                InputFile::look(Input::Path(Path::new("/proc/self/status").into())).expect("there");
             assert_eq!(kernel.kind, Kind::Stream);
         }
     }
@@ -234,7 +236,7 @@ mod tests {
     fn a_changed_file_is_seen() {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(b"abc").expect("written");
-        let input = InputFile::look(Input::Path(file.path().to_owned())).expect("readable");
+        let input = InputFile::look(Input::Path(file.path().into())).expect("readable");
         let open = input.open().expect("unchanged");
         file.write_all(b"d").expect("written");
         assert!(matches!(

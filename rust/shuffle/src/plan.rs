@@ -14,7 +14,6 @@
 //!   [`SCAN_RECORD`] for finding, keying and hashing its records.
 
 use crate::error::{Error, Result};
-use crate::input::InputFile;
 use crate::options::Job;
 use crate::sizes::{MIB, Sizes, sizes};
 use crate::space::space;
@@ -97,17 +96,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn make(job: &Job, inputs: &[InputFile], survey: &Survey) -> Result<Self> {
+    pub(crate) fn make(job: &Job, survey: &Survey) -> Result<Self> {
         let scratch = match &job.scratch {
             None => Scratch::None,
             Some(dir) if space(dir)?.1 => Scratch::InMemory,
             Some(_) => Scratch::Disk,
         };
-        let Some(sizes) = sizes(job, inputs.len(), survey, job.memory_limit) else {
-            let mut needed = job.memory_limit.max(MIB).next_multiple_of(MIB);
-            while sizes(job, inputs.len(), survey, needed).is_none() && needed < 1 << 40 {
-                needed += MIB;
-            }
+        let Some(sizes) = sizes(job, survey, job.memory_limit) else {
+            let needed = smallest_limit(job, survey) * MIB;
             return Err(Error::MemoryLimit(format!(
                 "memory_limit must be at least {needed} bytes for this job, got {}",
                 job.memory_limit
@@ -128,6 +124,30 @@ enum Scratch {
     None,
     InMemory,
     Disk,
+}
+
+/// The smallest limit that has room for the job, in MiB.
+fn smallest_limit(job: &Job, survey: &Survey) -> u64 {
+    // A limit that the machine does not have is named all the same.
+    let survey = Survey {
+        memory: u64::MAX,
+        ..*survey
+    };
+    let fits = |mib: u64| sizes(job, &survey, mib * MIB).is_some();
+    let enough = (0..30)
+        .map(|bit| 1 << bit)
+        .find(|&mib| fits(mib))
+        .unwrap_or(1 << 30);
+    let (mut below, mut enough) = (enough / 2, enough);
+    while enough - below > 1 {
+        let middle = below + (enough - below) / 2;
+        *(if fits(middle) {
+            &mut enough
+        } else {
+            &mut below
+        }) = middle;
+    }
+    enough
 }
 
 /// Chooses the strategy.

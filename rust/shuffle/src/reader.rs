@@ -402,7 +402,7 @@ mod tests {
     fn read_all(bytes: &[u8], delimiter: &[u8], chunk: usize, inline_max: usize) -> Vec<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), bytes).expect("written");
-        let inputs = [InputFile::look(Input::Path(file.path().to_owned())).expect("readable")];
+        let inputs = [InputFile::look(Input::Path(file.path().into())).expect("readable")];
         let control = Control::new();
         let run = Run::new(&control);
         let mut pool = Pool::new(ALIGN).expect("memory");

@@ -7,13 +7,16 @@
 //!       + blocks                         the records
 //! ```
 
-use crate::gather::index_words;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::gather::{Gather, index_words};
 use crate::options::{Job, Tuning};
 use crate::pool::ALIGN;
 use crate::reader::ReaderSizes;
 use crate::sample::Sample;
 use crate::scatter::smallest_block;
-use crate::store::BLOCK_HEAD;
+use crate::split::Splitter;
+use crate::store::{BLOCK_HEAD, Store};
 use crate::survey::Survey;
 
 const KIB: u64 = 1 << 10;
@@ -23,8 +26,9 @@ pub(crate) const MIB: u64 = 1 << 20;
 const BASE: u64 = 6 * MIB;
 /// What a thread takes: its stack's touched pages and its allocator's arena.
 const THREAD: u64 = 160 * KIB;
-/// Tables for one input.
+/// Tables for one input, and how often its name is held: by the caller's list and by the job.
 const INPUT: u64 = 384;
+const NAMES: u64 = 2;
 /// Table entries for one bucket, and for one bucket and worker.
 const BUCKET: u64 = 256;
 const CURSOR: u64 = 96;
@@ -67,10 +71,23 @@ impl Sizes {
     pub fn pool(&self) -> usize {
         self.workers * self.part + self.frames * self.frame + self.n_blocks * self.block
     }
+
+    /// Memory that a run held at most: what is beside the pool, and what it touched of the pool.
+    pub fn peak(&self, splitter: &Splitter, gather: &Gather, store: &Store, output: u64) -> u64 {
+        let index = index_words(gather.longest_index.load(Relaxed)) * 8;
+        let part = self
+            .reader
+            .buffer(splitter.delimiter().len())
+            .max(index)
+            .min(self.part);
+        let frames = output.min((self.frames * self.frame) as u64);
+        self.fixed + (self.workers * part) as u64 + frames + store.touched()
+    }
 }
 
 /// All sizes for a limit; `None` when it is too small.
-pub(crate) fn sizes(job: &Job, n_inputs: usize, survey: &Survey, limit: u64) -> Option<Sizes> {
+pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
+    let limit = limit.min(survey.memory);
     let Tuning {
         chunk,
         block,
@@ -95,11 +112,13 @@ pub(crate) fn sizes(job: &Job, n_inputs: usize, survey: &Survey, limit: u64) -> 
     } else {
         0
     };
-    let spent = BASE
-        + n_threads as u64 * THREAD
-        + n_inputs as u64 * INPUT
-        + sample
-        + (frames * frame) as u64;
+    let names: usize = job
+        .inputs
+        .iter()
+        .map(|input| input.path().as_os_str().len())
+        .sum();
+    let inputs = job.inputs.len() as u64 * INPUT + names as u64 * NAMES;
+    let spent = BASE + n_threads as u64 * THREAD + inputs + sample + (frames * frame) as u64;
     let left = limit.checked_sub(spent)?;
 
     // Buckets small enough for the cache, as far as their open blocks leave room for anything else.
@@ -182,7 +201,7 @@ pub(crate) fn sizes(job: &Job, n_inputs: usize, survey: &Survey, limit: u64) -> 
         frame,
         frames,
         part,
-        fixed: BASE + n_threads as u64 * THREAD + n_inputs as u64 * INPUT + sample + tables,
+        fixed: BASE + n_threads as u64 * THREAD + inputs + sample + tables,
     })
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Survey {
     pub mean: f64,
     /// Seconds to read a byte, from samples.
     pub read: f64,
+    /// Memory of the machine: no limit means more than that.
+    pub memory: u64,
 }
 
 impl Survey {
@@ -31,6 +33,7 @@ impl Survey {
             bytes: rereadable.then_some(total),
             mean: MEAN,
             read: READ,
+            memory: machine_memory(),
         };
         let mut buffer = vec![0; SAMPLE];
         let (mut read, mut delimiters, mut seconds) = (0u64, 0u64, 0.0);
@@ -78,4 +81,17 @@ impl Survey {
         // Slabs' heads and ends, and some caution.
         Some((bytes * 1.04) as u64)
     }
+}
+
+/// Bytes of memory that the machine has.
+#[cfg(target_os = "linux")]
+fn machine_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
+}
+
+/// Bytes of memory that any machine may have.
+#[cfg(not(target_os = "linux"))]
+fn machine_memory() -> u64 {
+    1 << 40
 }

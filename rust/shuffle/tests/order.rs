@@ -59,7 +59,7 @@ fn check(inputs: &[Vec<u8>], mut job: Job) -> Report {
         .map(|j| {
             let path = dir.path().join(format!("in{j}"));
             fs::write(&path, &inputs[j]).expect("written");
-            Input::Path(path)
+            Input::Path(path.into())
         })
         .collect();
     let output = dir.path().join("out");
