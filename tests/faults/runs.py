@@ -79,6 +79,7 @@ class Ended:
     def error_class(self) -> type[BaseException]:
         """The class of the error; only documented ones are found."""
         assert self.error is not None, self
+        assert self.error in errors.__all__, self
         found: type[BaseException] = getattr(errors, self.error)
         return found
 

@@ -80,6 +80,7 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
     let skips = plan.on_full == OnFull::Spill || inputs.iter().any(|i| i.size().is_none());
     let sample = job.sample.map(|n| Sample::new(n, skips)).transpose()?;
     let gather = Gather {
+        run: &run,
         longest_index: AtomicUsize::new(0),
         keys,
         delimiter: splitter.delimiter(),

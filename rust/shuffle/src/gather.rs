@@ -23,6 +23,7 @@ use crate::frames::{FrameCursor, Frames};
 use crate::input::InputFile;
 use crate::order::Keys;
 use crate::record::{Body, for_records, record_at};
+use crate::run::Run;
 use crate::scatter::copy;
 use crate::sort;
 use crate::spool::Spool;
@@ -30,8 +31,12 @@ use crate::spool::Spool;
 /// How far ahead of the copy records are fetched into the cache.
 const PREFETCH: usize = 12;
 
+/// Records between two looks at the cancel flag.
+const CHECKED: usize = 4096;
+
 /// What gathering needs to know about the run.
 pub(crate) struct Gather<'a> {
+    pub run: &'a Run<'a>,
     /// The longest index that a worker had, in entries.
     pub longest_index: AtomicUsize,
     pub keys: Keys,
@@ -186,6 +191,7 @@ impl<'a> Gather<'a> {
         };
         let (mut input, mut stream) = (0, self.keys.stream(0));
         for (number, block) in loaded.blocks.iter().enumerate() {
+            self.run.check()?;
             let base = (number as u64) << places.block_shift;
             for_records(block, |found, _| {
                 if found.input != input {
@@ -226,6 +232,7 @@ impl<'a> Gather<'a> {
         places_of.sort_unstable();
         let mut identities = try_vec::<(u64, (u64, u32, u64))>(n, "tied records")?;
         for (number, block) in loaded.blocks.iter().enumerate() {
+            self.run.check()?;
             for_records(block, |found, _| {
                 let place = (number as u64) << places.block_shift | found.at as u64;
                 if places_of.binary_search(&place).is_ok() {
@@ -257,6 +264,9 @@ impl<'a> Gather<'a> {
         out: &mut Writer,
     ) -> Result<()> {
         for (i, &entry) in sorted.iter().enumerate() {
+            if i % CHECKED == 0 {
+                self.run.check()?;
+            }
             if let Some(&ahead) = sorted.get(i + PREFETCH) {
                 let (number, at) = places.split(ahead);
                 // The first two lines; the others follow by themselves.

@@ -311,11 +311,16 @@ impl<'a> Levels<'a> {
         // The edge of a sample is found in the first scan over the inputs.
         let sample = self.cx.sample.filter(|_| self.read.is_none());
         let sizes = &self.cx.plan.sizes;
+        let keys = self.cx.keys;
+        let wanted = |input, index| {
+            sample.is_none_or(|sample| sample.may_want(keys.stream(input).at(index)))
+        };
         let reader = Reader::new(
             self.cx.inputs,
             self.cx.splitter,
             self.cx.spool,
             sizes.reader,
+            &wanted,
             self.cx.run,
         );
         let seen = Mutex::new((Tally::default(), 0u64));

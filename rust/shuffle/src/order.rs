@@ -113,14 +113,14 @@ pub fn permutation(
     for b in 0..1 << bits {
         counts[b + 1] += counts[b];
     }
-    entries.resize(len, (0, 0));
+    fill(&mut entries, len, (0, 0), control)?;
     let mut cursors = counts.clone();
     for_keys(&keys, len, &mut buffer, control, |index, key| {
         let at = &mut cursors[bucket(key)];
         entries[*at] = (key, index);
         *at += 1;
     })?;
-    order.resize(len, 0);
+    fill(&mut order, len, 0, control)?;
 
     // Ranges are disjoint slices of both arrays; workers take them one by one.
     let mut parts = Vec::with_capacity(1 << bits);
@@ -156,6 +156,16 @@ pub fn permutation(
     run.outcome()?;
     drop(parts);
     Ok(order)
+}
+
+/// Fills a vector that has the room to `len`, in steps: touching fresh pages takes its time.
+fn fill<T: Copy>(vec: &mut Vec<T>, len: usize, value: T, control: &Control) -> Result<()> {
+    const STEP: usize = 1 << 20;
+    while vec.len() < len {
+        control.check()?;
+        vec.resize((vec.len() + STEP).min(len), value);
+    }
+    Ok(())
 }
 
 /// Calls `each(index, key)` for the first `len` records of a stream.

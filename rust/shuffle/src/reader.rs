@@ -107,6 +107,7 @@ struct Chain {
 struct Long {
     pieces: Pieces,
     place: u64,
+    spooled: bool,
 }
 
 /// One scan over all inputs.
@@ -115,6 +116,8 @@ pub(crate) struct Reader<'a> {
     splitter: &'a Splitter,
     spool: &'a Spool<'a>,
     sizes: ReaderSizes,
+    /// Whether the record with an input and an index may be written.
+    wanted: &'a (dyn Fn(u32, u64) -> bool + Sync),
     run: &'a Run<'a>,
     next: Mutex<Next>,
     chain: Mutex<Chain>,
@@ -127,6 +130,7 @@ impl<'a> Reader<'a> {
         splitter: &'a Splitter,
         spool: &'a Spool<'a>,
         sizes: ReaderSizes,
+        wanted: &'a (dyn Fn(u32, u64) -> bool + Sync),
         run: &'a Run<'a>,
     ) -> Self {
         Self {
@@ -134,6 +138,7 @@ impl<'a> Reader<'a> {
             splitter,
             spool,
             sizes,
+            wanted,
             run,
             next: Mutex::new(Next {
                 seq: 0,
@@ -287,7 +292,7 @@ impl<'a> Reader<'a> {
             };
             let bytes = &buffer[start..start + piece];
             long.pieces.update(bytes);
-            if stream {
+            if long.spooled {
                 self.spool.append_serial(long.place, bytes)?;
             }
             chain.carry_offset += piece as u64;
@@ -353,12 +358,18 @@ impl<'a> Reader<'a> {
             let (bytes, begun) = rest.split_at(rest.len() - keep);
             let mut pieces = Pieces::new();
             pieces.update(bytes);
-            let place = if stream {
+            // One that no sample wants is only hashed; its place is never asked for.
+            let spooled = stream && (self.wanted)(batch.input, chain.index);
+            let place = if spooled {
                 self.spool.begin_serial(bytes)?
             } else {
                 chain.carry_offset
             };
-            chain.long = Some(Long { pieces, place });
+            chain.long = Some(Long {
+                pieces,
+                place,
+                spooled,
+            });
             chain.carry.extend_from_slice(begun);
             chain.carry_offset += bytes.len() as u64;
         } else {
@@ -411,7 +422,7 @@ mod tests {
         let spool = Spool::new(None, &store, 0, &run);
         let splitter = Splitter::new(delimiter);
         let sizes = ReaderSizes { chunk, inline_max };
-        let reader = Reader::new(&inputs, &splitter, &spool, sizes, &run);
+        let reader = Reader::new(&inputs, &splitter, &spool, sizes, &|_, _| true, &run);
         let mut buffer = vec![0; sizes.buffer(delimiter.len())];
         let mut records: Vec<Vec<u8>> = Vec::new();
         while let Some(batch) = reader.next(&mut buffer).expect("read") {

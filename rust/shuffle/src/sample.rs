@@ -44,6 +44,12 @@ impl Sample {
     /// Bytes that a sample's tables take.
     pub const BYTES: usize = 4 << BITS;
 
+    /// Whether a key is to be scattered. Once it is not, it never will be.
+    #[inline(always)]
+    pub fn may_want(&self, key: u64) -> bool {
+        key <= self.last_wanted.load(Relaxed) || !self.skips
+    }
+
     /// Whether a key is to be scattered; if it may still be in the sample it is counted.
     #[inline(always)]
     pub fn wants(&self, key: u64) -> bool {

@@ -223,13 +223,13 @@ impl<'a> Scatter<'a> {
             if record.len() <= places.inline_max {
                 let slack = &bytes[start..];
                 self.put(batch.input, index, key, record.len(), hash, slack)?;
-            } else {
+            } else if let Some(bucket) = self.wants(key) {
                 let place = match places.input.kind {
                     Kind::Regular { .. } => batch.offset + start as u64,
                     Kind::Stream => places.spool.append(record)?,
                 };
                 let long = LongRecord::whole(index, record, hash, place);
-                self.put_long(batch.input, key, &long)?;
+                self.put_long_into(bucket, batch.input, &long)?;
             }
             start = end + width;
         }
@@ -267,9 +267,13 @@ impl<'a> Scatter<'a> {
 
     /// Sends a long record's stand-in to its bucket.
     pub fn put_long(&mut self, input: u32, key: u64, long: &LongRecord) -> Result<()> {
-        let Some(bucket) = self.wants(key) else {
-            return Ok(());
-        };
+        match self.wants(key) {
+            Some(bucket) => self.put_long_into(bucket, input, long),
+            None => Ok(()),
+        }
+    }
+
+    fn put_long_into(&mut self, bucket: usize, input: u32, long: &LongRecord) -> Result<()> {
         self.cursors[bucket].tally.add_hashed(long.len, long.hash);
         if bucket < self.fan.keep_start || bucket >= self.open_end {
             return Ok(());

@@ -102,7 +102,9 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
     } = job.tuning;
     let delimiter = job.delimiter.len();
     let large = limit >= 192 * MIB;
-    let workers = workers.unwrap_or((job.threads as u64).min((limit / (12 * MIB)).max(1)) as usize);
+    // More workers than chunks, or than the memory can keep busy, are of no use.
+    let of_use = (limit / (12 * MIB)).min(survey.bytes.map_or(u64::MAX, |b| b / (256 * KIB)));
+    let workers = workers.unwrap_or((job.threads as u64).min(of_use.max(1)) as usize);
     let n_threads = workers + SCRATCH_WRITERS + SCRATCH_READERS + FRAME_WRITERS + 1;
     let chunk = chunk.unwrap_or(if large { 512 << 10 } else { 256 << 10 });
     let frame = frame.unwrap_or(if large { 1 << 20 } else { 256 << 10 });
@@ -184,7 +186,8 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
     if let Some(stored) = stored {
         // No more than everything could ever need.
         let payload = (block_bytes - BLOCK_HEAD) as u64;
-        n_blocks = n_blocks.min((stored * 5 / 4 / payload + 4 * n_buckets + 64) as usize);
+        n_blocks =
+            n_blocks.min((stored * 5 / 4 / payload + 4 * n_buckets + 64 + workers as u64) as usize);
     }
     let n_blocks = blocks.unwrap_or(n_blocks);
     if n_blocks < n_buckets as usize + workers + 4 {

@@ -22,12 +22,12 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex};
 
 use crate::digest::Tally;
 use crate::error::{Result, try_vec};
-use crate::pool::Part;
+use crate::pool::{ALIGN, Part};
 use crate::run::{Run, lock};
 use crate::scratch::Scratch;
 
@@ -140,8 +140,16 @@ struct Meta {
     bucket: u32,
     next: u32,
     used: u32,
+    /// The most bytes of the block that were ever used: what of it is resident.
+    most: u32,
     open: u16,
     sealed: bool,
+}
+
+impl Meta {
+    fn most_used(&self) -> u32 {
+        self.most.max(self.used)
+    }
 }
 
 struct State {
@@ -173,7 +181,6 @@ pub(crate) struct Store {
     queued: Condvar,
     /// `Level::open_end`, for workers that must not lock to learn that records are dropped.
     open_end: AtomicUsize,
-    peak: AtomicU64,
 }
 
 impl Store {
@@ -187,6 +194,7 @@ impl Store {
                 bucket: 0,
                 next: NONE,
                 used: 0,
+                most: 0,
                 open: 0,
                 sealed: false,
             },
@@ -207,7 +215,6 @@ impl Store {
             }),
             freed: Condvar::new(),
             queued: Condvar::new(),
-            peak: AtomicU64::new(0),
         };
         Ok(store)
     }
@@ -222,7 +229,9 @@ impl Store {
 
     /// Bytes of blocks that were ever used: the resident ones.
     pub fn touched(&self) -> u64 {
-        self.peak.load(Relaxed)
+        let state = lock(&self.state);
+        let page = |bytes: u32| u64::from(bytes).next_multiple_of(ALIGN as u64);
+        state.metas.iter().map(|meta| page(meta.most_used())).sum()
     }
 
     /// Begins to scatter a pass: which buckets are kept, which of these are evicted from the start.
@@ -301,6 +310,7 @@ impl Store {
                     bucket: bucket as u32,
                     next: NONE,
                     used: BLOCK_HEAD as u32,
+                    most: s.metas[block as usize].most_used(),
                     open: 0,
                     sealed: false,
                 };
@@ -344,8 +354,6 @@ impl Store {
         state.free.pop().or_else(|| {
             (state.fresh < self.n_blocks).then(|| {
                 state.fresh += 1;
-                self.peak
-                    .fetch_max(u64::from(state.fresh) * self.block as u64, Relaxed);
                 state.fresh - 1
             })
         })
@@ -555,7 +563,10 @@ impl Store {
 
     /// A free block, for reading scratch back into.
     pub fn try_allocate(&self) -> Option<u32> {
-        self.allocate(&mut lock(&self.state))
+        let mut state = lock(&self.state);
+        let block = self.allocate(&mut state)?;
+        state.metas[block as usize].most = self.block as u32;
+        Some(block)
     }
 
     /// Gives blocks back.
