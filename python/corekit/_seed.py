@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from corekit import _checks
 
 BITS = 128
@@ -9,9 +11,8 @@ BITS = 128
 
 def draw() -> int:
     """Draw a seed from the system's entropy."""
-    import secrets  # slow to import, and most calls that matter have a seed
-
-    return secrets.randbits(BITS)
+    # What `secrets` does; importing that takes memory that the limit would have to cover.
+    return int.from_bytes(os.urandom(BITS // 8), "little")
 
 
 def resolve(seed: object) -> int:

@@ -12,7 +12,7 @@ use corekit_base::control::{Control, POLL};
 use corekit_base::threads;
 use pyo3::prelude::*;
 
-use crate::errors::internal;
+use crate::errors::{internal, no_thread};
 
 /// Runs `work`, with `each_step` called before it, while it lasts, and when it has succeeded.
 pub(crate) fn enter<T: Send>(
@@ -29,7 +29,8 @@ pub(crate) fn enter<T: Send>(
                 let outcome = work();
                 drop(done);
                 outcome
-            })?;
+            })
+            .map_err(|_| no_thread())?;
             let mut raised = None;
             while let Err(RecvTimeoutError::Timeout) = waiting.recv_timeout(POLL) {
                 if raised.is_none()

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use corekit_base::threads;
 use corekit_shuffle::Error;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -66,6 +67,14 @@ fn strerror(error: &std::io::Error) -> String {
         Some(at) => text[..at].to_owned(),
         None => text,
     }
+}
+
+/// The exception for a thread that the system refused.
+pub(crate) fn no_thread() -> PyErr {
+    raise(&Error::OutOfMemory {
+        what: "a thread",
+        bytes: threads::STACK_BYTES as u64,
+    })
 }
 
 /// The exception for a panic.

@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{At, Result};
 use crate::options::{Output, Tuning};
 use crate::pool::ALIGN;
 use crate::run::Run;
-use crate::scratch::{UNSYNCED, write_all_at};
+use crate::scratch::{UNSYNCED, is_direct, write_all_at};
 use crate::stream::Stream;
 
 /// A destination that is ready to take the output.
@@ -43,7 +43,6 @@ pub(crate) struct Replacement {
     file: File,
     /// The sibling's name, when the file system made us give one from the start.
     sibling: Option<PathBuf>,
-    direct: bool,
     reserve: bool,
     unsynced: AtomicU64,
 }
@@ -85,7 +84,9 @@ impl Destination {
     pub fn reserve(&self, total: u64) -> Result<()> {
         match self {
             Self::File(file) if file.reserve && total > 0 => {
-                match rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, total) {
+                match retry_on_intr(|| {
+                    rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, total)
+                }) {
                     Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
                     Err(error) => Err(error).at(&file.path),
                 }
@@ -99,7 +100,7 @@ impl Destination {
     pub fn write(&self, frame: &mut [u8], len: usize, offset: u64, run: &Run) -> Result<()> {
         match self {
             Self::Stream(stream) => stream.write(&frame[..len], run),
-            Self::File(file) if file.direct => {
+            Self::File(file) if is_direct(&file.file) => {
                 let padded = len.next_multiple_of(ALIGN);
                 frame[len..padded].fill(0);
                 write_all_at(&file.file, &frame[..padded], offset).at(&file.path)
@@ -109,7 +110,7 @@ impl Destination {
                 // Few dirty bytes at any time: the last flush, and so Ctrl-C, is quick.
                 if file.unsynced.fetch_add(len as u64, Relaxed) > UNSYNCED {
                     file.unsynced.store(0, Relaxed);
-                    rustix::fs::fdatasync(&file.file).at(&file.path)?;
+                    retry_on_intr(|| rustix::fs::fdatasync(&file.file)).at(&file.path)?;
                 }
                 Ok(())
             }
@@ -159,11 +160,11 @@ impl Replacement {
             }
         };
         loop {
-            let (opened, direct) = match tuning.no_direct {
-                true => (open(OFlags::empty()), false),
+            let opened = match tuning.no_direct {
+                true => open(OFlags::empty()),
                 false => match open(OFlags::DIRECT) {
-                    Err(Errno::INVAL) => (open(OFlags::empty()), false),
-                    other => (other, true),
+                    Err(Errno::INVAL) => open(OFlags::empty()),
+                    other => other,
                 },
             };
             let (file, sibling) = opened.at(path)?;
@@ -180,30 +181,52 @@ impl Replacement {
                 old,
                 file,
                 sibling,
-                direct,
                 reserve: !tuning.no_fallocate,
                 unsynced: AtomicU64::new(0),
             });
         }
     }
 
+    /// Gives the file the old one's owner and group as far as that is allowed, and returns its mode,
+    /// without rights that would now be somebody else's.
+    fn keep_owner(&self, old: &Stat) -> Mode {
+        let mode = Mode::from_raw_mode(old.st_mode & 0o7777);
+        let fchown = std::os::unix::fs::fchown::<&File>;
+        if fchown(&self.file, Some(old.st_uid), Some(old.st_gid)).is_ok() {
+            return mode;
+        }
+        let mode = mode.difference(Mode::SUID | Mode::SGID);
+        match fchown(&self.file, None, Some(old.st_gid)) {
+            Ok(()) => mode,
+            Err(_) => mode.difference(Mode::RWXG),
+        }
+    }
+
+    /// The directory that the file is in.
+    pub fn dir(&self) -> &Path {
+        parent(&self.target)
+    }
+
     fn publish(mut self, total: u64, run: &Run) -> Result<()> {
         let path = self.path.clone();
-        rustix::fs::ftruncate(&self.file, total).at(&path)?;
+        retry_on_intr(|| rustix::fs::ftruncate(&self.file, total)).at(&path)?;
         if let Some(old) = &self.old {
-            // The owner is kept where this process may give files away, as cp does.
-            let _ = std::os::unix::fs::fchown(&self.file, Some(old.st_uid), Some(old.st_gid));
-            rustix::fs::fchmod(&self.file, Mode::from_raw_mode(old.st_mode & 0o7777)).at(&path)?;
+            let mode = self.keep_owner(old);
+            retry_on_intr(|| rustix::fs::fchmod(&self.file, mode)).at(&path)?;
         }
-        rustix::fs::fsync(&self.file).at(&path)?;
+        retry_on_intr(|| rustix::fs::fsync(&self.file)).at(&path)?;
         run.check()?;
-        let dir = parent(&self.target).to_owned();
+        // Opened now: after the rename there is no way back.
+        let parent = parent(&self.target).to_owned();
+        let dir = File::open(&parent).at(&path)?;
         if self.sibling.is_none() {
             let name = self.target.file_name().unwrap_or_default();
             let proc = format!("/proc/self/fd/{}", self.file.as_raw_fd());
             self.sibling = loop {
-                let sibling = dir.join(sibling_name(name));
-                match rustix::fs::linkat(CWD, &proc, CWD, &sibling, AtFlags::SYMLINK_FOLLOW) {
+                let sibling = parent.join(sibling_name(name));
+                match retry_on_intr(|| {
+                    rustix::fs::linkat(CWD, &proc, CWD, &sibling, AtFlags::SYMLINK_FOLLOW)
+                }) {
                     Ok(()) => break Some(sibling),
                     Err(Errno::EXIST) => {}
                     Err(error) => return Err(error).at(&path),
@@ -211,12 +234,11 @@ impl Replacement {
             };
         }
         if let Some(sibling) = &self.sibling {
-            rustix::fs::rename(sibling, &self.target).at(&path)?;
+            retry_on_intr(|| rustix::fs::rename(sibling, &self.target)).at(&path)?;
         }
         self.sibling = None;
         // The new bytes are in place; only the name's durability is left.
-        let dir = File::open(&dir).at(&path)?;
-        match rustix::fs::fsync(&dir) {
+        match retry_on_intr(|| rustix::fs::fsync(&dir)) {
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(error) => Err(error).at(&path),
         }

@@ -6,15 +6,14 @@ use std::thread;
 use std::time::Instant;
 
 use corekit_base::control::Control;
-use corekit_base::threads;
 
-use crate::destination::{Destination, parent};
-use crate::error::{Error, Result, no_thread};
+use crate::destination::Destination;
+use crate::error::{Error, Result};
 use crate::frames::Frames;
 use crate::gather::Gather;
 use crate::input::InputFile;
 use crate::levels::{Context, Levels};
-use crate::options::{Job, Output};
+use crate::options::Job;
 use crate::order::{ALGORITHM, Keys};
 use crate::plan::Plan;
 use crate::pool::{Part, Pool};
@@ -51,13 +50,12 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
     let inputs = look(job)?;
     let plan = Plan::make(job, &Survey::of(&inputs, &splitter)?)?;
     let run = Run::new(control);
-    let output_dir = match &job.output {
-        Output::Path(path) => Some(parent(path).to_owned()),
-        Output::Open(..) => None,
-    };
     let destination = Destination::open(&job.output, &job.tuning, &run)?;
-    let output_dir = output_dir.filter(|_| !destination.is_stream());
-    check_space(&plan, job.scratch.as_deref(), output_dir.as_deref())?;
+    let output_dir = match &destination {
+        Destination::File(file) => Some(file.dir()),
+        Destination::Stream(_) => None,
+    };
+    check_space(&plan, job.scratch.as_deref(), output_dir)?;
 
     let Sizes {
         workers,
@@ -109,9 +107,7 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
             FRAME_WRITERS
         };
         for _ in 0..n_writers {
-            threads::spawn(scope, "write", || run.guard(|| frames.write()))
-                .map_err(no_thread)
-                .inspect_err(|_| run.fail(Error::Cancelled))?;
+            run.spawn(scope, "write", || frames.write())?;
         }
         match levels.all_keys() {
             Ok(()) => frames.finish(levels.progress.position),
@@ -119,8 +115,8 @@ pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
         }
         Ok(Instant::now())
     });
-    levels.seconds.gather += outcome?.elapsed().as_secs_f64();
     run.outcome()?;
+    levels.seconds.gather += outcome?.elapsed().as_secs_f64();
     let Levels {
         progress,
         read,

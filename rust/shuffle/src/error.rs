@@ -43,6 +43,9 @@ pub enum Error {
     /// Records read and records written are not the same.
     #[error("{0}")]
     Integrity(String),
+    /// A bug of this crate.
+    #[error("a bug in corekit: {0}")]
+    Internal(String),
     /// The caller asked the run to stop.
     #[error("cancelled")]
     Cancelled,

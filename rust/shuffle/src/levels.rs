@@ -20,14 +20,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Instant;
 
-use corekit_base::threads;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::block_queue::{BlockQueue, QueuedBlock};
 use crate::destination::Destination;
 use crate::digest::Tally;
 use crate::emit::{Emission, Progress};
-use crate::error::{Error, Result, no_thread};
+use crate::error::{Error, Result};
 use crate::gather::Gather;
 use crate::input::InputFile;
 use crate::options::Job;
@@ -330,12 +329,8 @@ impl<'a> Levels<'a> {
                 || scratch.get(this.cx.job.scratch.as_deref(), sizes.block, this.cx.job);
             if on_full == OnFull::Spill {
                 for _ in 0..SCRATCH_WRITERS {
-                    let body = move || {
-                        this.cx
-                            .run
-                            .guard(|| this.cx.store.write_queued(&scratch_of, this.cx.run));
-                    };
-                    threads::spawn(scope, "spill", body).map_err(no_thread)?;
+                    let body = move || this.cx.store.write_queued(&scratch_of, this.cx.run);
+                    this.cx.run.spawn(scope, "spill", body)?;
                 }
             }
             let (reader, seen) = (&reader, &seen);
@@ -345,29 +340,23 @@ impl<'a> Levels<'a> {
                 .iter()
                 .map(|part| {
                     let work = move || {
-                        this.cx.run.guard(|| {
-                            let mut part = lock(part);
-                            let scatter =
-                                Scatter::new(this.cx.store, this.cx.run, fan, sizes.slab, sample)?;
-                            let (tally, bytes) = match source {
-                                Source::Inputs => this.scatter_inputs(
-                                    reader,
-                                    scatter,
-                                    part.as_mut(),
-                                    first,
-                                    sample,
-                                )?,
-                                Source::Blocks(blocks) => {
-                                    (this.scatter_blocks(blocks, scatter, part.as_mut())?, 0)
-                                }
-                            };
-                            let mut seen = lock(seen);
-                            seen.0.merge(&tally);
-                            seen.1 += bytes;
-                            Ok(())
-                        });
+                        let mut part = lock(part);
+                        let scatter =
+                            Scatter::new(this.cx.store, this.cx.run, fan, sizes.slab, sample)?;
+                        let (tally, bytes) = match source {
+                            Source::Inputs => {
+                                this.scatter_inputs(reader, scatter, part.as_mut(), first, sample)?
+                            }
+                            Source::Blocks(blocks) => {
+                                (this.scatter_blocks(blocks, scatter, part.as_mut())?, 0)
+                            }
+                        };
+                        let mut seen = lock(seen);
+                        seen.0.merge(&tally);
+                        seen.1 += bytes;
+                        Ok(())
                     };
-                    threads::spawn(scope, "scatter", work).map_err(no_thread)
+                    this.cx.run.spawn(scope, "scatter", work)
                 })
                 .collect();
             let mut spawned = Ok(());
@@ -389,7 +378,7 @@ impl<'a> Levels<'a> {
                 .finish(largest.unwrap_or(0) * (this.cx.parts.len() + 2));
             spawned
         })
-        .inspect_err(|_| self.cx.run.fail(Error::Cancelled))?;
+        .or_else(|_| self.cx.run.outcome())?;
         self.cx.run.outcome()?;
         let (seen, bytes) = *lock(&seen);
         if from_inputs {
@@ -538,21 +527,18 @@ impl<'a> Levels<'a> {
             let emission = &emission;
             if made.is_some() {
                 for _ in 0..SCRATCH_READERS {
-                    let body = move || this.cx.run.guard(|| emission.fetch());
-                    threads::spawn(scope, "fetch", body).map_err(no_thread)?;
+                    this.cx
+                        .run
+                        .spawn(scope, "fetch", move || emission.fetch())?;
                 }
             }
             for part in this.cx.parts {
-                let body = move || {
-                    this.cx
-                        .run
-                        .guard(|| emission.work(lock(part).as_mut_words()));
-                };
-                threads::spawn(scope, "gather", body).map_err(no_thread)?;
+                let body = move || emission.work(lock(part).as_mut_words());
+                this.cx.run.spawn(scope, "gather", body)?;
             }
             Ok(())
         })
-        .inspect_err(|_| self.cx.run.fail(Error::Cancelled))?;
+        .or_else(|_| self.cx.run.outcome())?;
         self.cx.run.outcome()?;
         self.progress = emission.progress();
         self.seconds.gather += start.elapsed().as_secs_f64();

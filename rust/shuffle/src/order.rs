@@ -10,9 +10,8 @@ use std::thread;
 
 use corekit_base::control::Control;
 use corekit_base::philox::Stream;
-use corekit_base::threads;
 
-use crate::error::{Error, Result, no_thread, try_vec};
+use crate::error::{Error, Result, try_vec};
 use crate::run::{Run, lock};
 
 /// The version of the formula. A change of any output needs a new one.
@@ -136,23 +135,22 @@ pub fn permutation(
     thread::scope(|scope| -> Result<()> {
         for _ in 0..n_threads.clamp(1, 1 << bits) {
             let work = || {
-                run.guard(|| {
-                    while let Some(part) = parts.get(next.fetch_add(1, Relaxed)) {
-                        run.check()?;
-                        let mut part = lock(part);
-                        let (entries, out) = &mut *part;
-                        entries.sort_unstable();
-                        for (to, entry) in out.iter_mut().zip(entries.iter()) {
-                            *to = entry.1;
-                        }
+                while let Some(part) = parts.get(next.fetch_add(1, Relaxed)) {
+                    run.check()?;
+                    let mut part = lock(part);
+                    let (entries, out) = &mut *part;
+                    entries.sort_unstable();
+                    for (to, entry) in out.iter_mut().zip(entries.iter()) {
+                        *to = entry.1;
                     }
-                    Ok(())
-                });
+                }
+                Ok(())
             };
-            threads::spawn(scope, "sort", work).map_err(no_thread)?;
+            run.spawn(scope, "sort", work)?;
         }
         Ok(())
-    })?;
+    })
+    .or_else(|_| run.outcome())?;
     run.outcome()?;
     drop(parts);
     Ok(order)

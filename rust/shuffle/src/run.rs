@@ -2,10 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use corekit_base::control::{Control, POLL};
+use corekit_base::threads;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, no_thread};
 
 pub(crate) struct Run<'a> {
     pub control: &'a Control,
@@ -33,7 +35,8 @@ impl<'a> Run<'a> {
     /// Keeps the first failure and stops everybody.
     pub fn fail(&self, error: Error) {
         let mut first = lock(&self.first);
-        if first.is_none() {
+        // Those that stop because another failed say only that they were cancelled.
+        if matches!(*first, None | Some(Error::Cancelled)) {
             *first = Some(error);
         }
         self.failed.store(true, Relaxed);
@@ -60,14 +63,30 @@ impl<'a> Run<'a> {
         Ok(guard)
     }
 
+    /// Starts a thread of this run; a refusal is the run's failure.
+    pub fn spawn<'scope, 'env>(
+        &'scope self,
+        scope: &'scope Scope<'scope, 'env>,
+        name: &str,
+        body: impl FnOnce() -> Result<()> + Send + 'scope,
+    ) -> Result<ScopedJoinHandle<'scope, ()>> {
+        threads::spawn(scope, name, move || self.guard(body)).map_err(|refused| {
+            self.fail(no_thread(refused));
+            Error::Cancelled
+        })
+    }
+
     /// Runs a thread's body: its error, or its panic, becomes the run's failure.
     pub fn guard(&self, body: impl FnOnce() -> Result<()>) {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.fail(error),
             Err(panic) => {
-                self.failed.store(true, Relaxed);
-                std::panic::resume_unwind(panic);
+                let text = panic
+                    .downcast_ref::<&str>()
+                    .map(|text| (*text).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned());
+                self.fail(Error::Internal(text.unwrap_or_else(|| "a panic".into())));
             }
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::destination::{random, sweep};
 use crate::error::{At, Error, Result};
@@ -33,7 +33,6 @@ const PREFIX: &str = ".corekit-scratch-";
 pub(crate) struct Scratch {
     dir: PathBuf,
     file: File,
-    direct: bool,
     block: usize,
     allocated: Mutex<u64>,
     unsynced: AtomicU64,
@@ -41,11 +40,10 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub fn new(dir: &Path, block: usize, tuning: &Tuning) -> Result<Self> {
-        let (file, direct) = unnamed_file(dir, !tuning.no_direct, !tuning.no_tmpfile)?;
+        let file = unnamed_file(dir, !tuning.no_direct, !tuning.no_tmpfile)?;
         Ok(Self {
             dir: dir.to_owned(),
             file,
-            direct,
             block,
             allocated: Mutex::new(if tuning.no_fallocate { u64::MAX } else { 0 }),
             unsynced: AtomicU64::new(0),
@@ -58,21 +56,19 @@ impl Scratch {
         let bytes = (blocks.len() * self.block) as u64;
         self.grow(offset + bytes);
         let slices: Vec<IoSlice> = blocks.iter().map(|block| IoSlice::new(block)).collect();
-        let done = loop {
-            match rustix::io::pwritev(&self.file, &slices, offset) {
-                Err(Errno::INTR) => {}
-                other => break other.at(&self.dir)?,
-            }
+        // Short or refused: the rest block by block, which names the reason if there is one.
+        let done = match retry_on_intr(|| rustix::io::pwritev(&self.file, &slices, offset)) {
+            Err(Errno::INVAL) => 0,
+            other => other.at(&self.dir)?,
         };
         if done < bytes as usize {
-            // Short: the rest block by block, which names the reason if there is one.
             for (i, block) in blocks.iter().enumerate() {
                 write_all_at(&self.file, block, offset + (i * self.block) as u64).at(&self.dir)?;
             }
         }
-        if !self.direct && self.unsynced.fetch_add(bytes, Relaxed) > UNSYNCED {
+        if !is_direct(&self.file) && self.unsynced.fetch_add(bytes, Relaxed) > UNSYNCED {
             self.unsynced.store(0, Relaxed);
-            rustix::fs::fdatasync(&self.file).at(&self.dir)?;
+            retry_on_intr(|| rustix::fs::fdatasync(&self.file)).at(&self.dir)?;
         }
         Ok(())
     }
@@ -96,17 +92,18 @@ impl Scratch {
         let mut allocated = lock(&self.allocated);
         if end > *allocated {
             let to = end.next_multiple_of(GROW);
-            let asked = rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, to);
+            let asked =
+                retry_on_intr(|| rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, to));
             *allocated = if asked.is_ok() { to } else { u64::MAX };
         }
     }
 }
 
-/// Opens a file in `dir` that has no name; says whether it does direct I/O.
+/// Opens a file in `dir` that has no name; it does direct I/O if that is asked for and possible.
 ///
 /// Where the file system cannot make one without a name (`tmpfile` false stands in for that in
 /// tests), it is made with a random one and unlinked at once.
-pub(crate) fn unnamed_file(dir: &Path, direct: bool, tmpfile: bool) -> Result<(File, bool)> {
+pub(crate) fn unnamed_file(dir: &Path, direct: bool, tmpfile: bool) -> Result<File> {
     let mode = Mode::RUSR | Mode::WUSR;
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let open = |extra: OFlags| {
@@ -144,10 +141,10 @@ pub(crate) fn unnamed_file(dir: &Path, direct: bool, tmpfile: bool) -> Result<(F
     if direct {
         match open(OFlags::DIRECT) {
             Err(Errno::INVAL) => {}
-            other => return Ok((other.at(dir)?.into(), true)),
+            other => return Ok(other.at(dir)?.into()),
         }
     }
-    Ok((open(OFlags::empty()).at(dir)?.into(), false))
+    Ok(open(OFlags::empty()).at(dir)?.into())
 }
 
 /// `pwrite` of all of `bytes`; interruptions and short writes are gone on from.
@@ -158,10 +155,20 @@ pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => done += n,
             Err(Errno::INTR) => {}
+            // A direct write that a limit cuts short is not aligned any more. The rest goes through
+            // the cache, or gives the real reason.
+            Err(Errno::INVAL) if is_direct(file) => {
+                rustix::fs::fcntl_setfl(file, OFlags::empty())?;
+            }
             Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// Whether writes to a file must be aligned.
+pub(crate) fn is_direct(file: &File) -> bool {
+    rustix::fs::fcntl_getfl(file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
 }
 
 #[cfg(test)]

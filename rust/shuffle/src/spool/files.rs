@@ -94,7 +94,7 @@ impl<'a> Files<'a> {
         let unsynced = lane.unsynced.fetch_add(bytes.len() as u64, Relaxed);
         if unsynced > UNSYNCED {
             lane.unsynced.store(0, Relaxed);
-            rustix::fs::fdatasync(file).at(&self.dir)?;
+            rustix::io::retry_on_intr(|| rustix::fs::fdatasync(file)).at(&self.dir)?;
         }
         Ok(place)
     }
@@ -104,7 +104,7 @@ impl<'a> Files<'a> {
         if let Some(file) = lane.file.get() {
             return Ok(file);
         }
-        let file = unnamed_file(&self.dir, false, true)?.0;
+        let file = unnamed_file(&self.dir, false, true)?;
         Ok(lane.file.get_or_init(|| file))
     }
 }
