@@ -35,7 +35,7 @@ rust: $(TOOLS) ## cargo test
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 python: $(WHEEL) ## pytest on the installed release wheel
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(TOOLS) needs-lint ## formatting, clippy and ruff
 	cargo fmt --all --check
@@ -52,8 +52,8 @@ types: $(WHEEL) ## mypy --strict, and the stubs against the built wheel
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest corekit --mypy-config-file pyproject.toml
 
-docs: $(WHEEL) ## run the examples of the docstrings
-	$(BIN)/python -m pytest tests/boundary/test_docstrings.py
+docs: $(WHEEL) ## run the examples of the docstrings and the pages
+	$(BIN)/python -m pytest tests/boundary/test_docstrings.py tests/docs
 
 bench: $(WHEEL) ## measure corekit beside its peers (takes about 25 minutes)
 	$(BIN)/python benches/run.py shuffle
