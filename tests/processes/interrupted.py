@@ -173,6 +173,10 @@ def main(name: str, folder: Path) -> None:
     assert (folder / "out").read_bytes() == OLD, "the output was touched"
     assert sorted(os.listdir(folder)) == files, "something was left behind"
     assert entries("/proc/self/fd") == descriptors, "a descriptor was left open"
+    # A joined thread stays in the list until the system has taken it down.
+    until = time.monotonic() + 5
+    while entries("/proc/self/task") != threads and time.monotonic() < until:
+        time.sleep(0.001)
     assert entries("/proc/self/task") == threads, "a thread was left running"
 
     (folder / "small").write_bytes(SMALL)
