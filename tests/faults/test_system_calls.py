@@ -186,10 +186,11 @@ def test_a_call_that_fails(source: Path, out: Path, fault: Fault, n: int) -> Non
     check(fault, ended, source, out)
 
 
-@pytest.mark.parametrize("calls", ["pwrite64", "pwritev", "pread64"])
-def test_every_call_that_fails(source: Path, out: Path, calls: str) -> None:
+# How many blocks go to scratch in one call depends on timing; that there is a call does not.
+@pytest.mark.parametrize(("calls", "first"), [("pwrite64", 2), ("pwritev", 1), ("pread64", 2)])
+def test_every_call_that_fails(source: Path, out: Path, calls: str, first: int) -> None:
     source.write_bytes(FEW)
-    with traced(Job(source, out), f"{calls}:error=EIO:when=2+") as run:
+    with traced(Job(source, out), f"{calls}:error=EIO:when={first}+") as run:
         ended = run.wait()
     check(Fault(calls, "EIO"), ended, source, out)
     assert ended.error is not None
@@ -247,7 +248,7 @@ def test_a_call_on_a_pipe_that_fails(disk: Path, fault: Fault, n: int) -> None:
 
 
 KILLS: list[tuple[str, int, dict[str, Any]]] = [
-    *[("pwritev", n, {}) for n in (1, 2)],
+    ("pwritev", 1, {}),
     *[("pread64", n, {}) for n in (1, 4)],
     *[("pwrite64", n, {}) for n in (1, 4)],
     ("fallocate", 1, {}),
