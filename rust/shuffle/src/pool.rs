@@ -56,9 +56,10 @@ impl Pool {
         .map_err(refused)?;
         let base =
             NonNull::new(base.cast::<u8>()).ok_or_else(|| refused(rustix::io::Errno::NOMEM))?;
-        // Small pages: residency grows with what is touched, and on virtual machines a fresh huge
-        // page was measured to cost three times as much a byte (2.3 against 0.6 s a GB), for the
-        // host must find memory for it. Address translation did not show. Only advice.
+        // Small pages: residency grows with what is touched. On virtual machines the first hundred
+        // megabytes of huge pages may be cheap, but beyond them, where the host must find memory,
+        // they were measured to cost several times as much a byte (1 GB: 2.1 to 3.2 s against 0.5
+        // to 0.8). Address translation did not show. Only advice.
         // SAFETY: the range is the mapping made above.
         let _ = unsafe {
             madvise(
