@@ -6,11 +6,15 @@ keys are NumPy's Philox words, the order is a stable argsort.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_128_intdigest
+
+T = TypeVar("T")
 
 ALL_BITS = (1 << 64) - 1
 
@@ -68,6 +72,61 @@ def reference_shuffle(
     records = [record for part in per_input for record in part]
     order = reference_order([len(part) for part in per_input], seed, epoch=epoch, key_mask=key_mask)
     return b"".join(records[position] + delimiter for position in order[:sample])
+
+
+def reference_parts(
+    inputs: Sequence[Sequence[T]],
+    seed: int,
+    *,
+    cuts: Sequence[int] = (1 << 64,),
+    epoch: int = 0,
+    key_mask: int = ALL_BITS,
+) -> list[list[T]]:
+    """Return the records of each part of the key space, in an epoch's order.
+
+    Part p has the records whose keys of epoch 0, whatever the epoch, are below cut p and
+    not below the one before; what is not below any cut is in no part.
+    """
+    parts: list[list[T]] = [[] for _ in cuts]
+    counts = [len(records) for records in inputs]
+    firsts = [
+        int(key) & key_mask
+        for stream, n in enumerate(counts)
+        for key in reference_keys(n, seed, stream=stream)
+    ]
+    records = [record for part in inputs for record in part]
+    for position in reference_order(counts, seed, epoch=epoch, key_mask=key_mask):
+        number = bisect.bisect_right(cuts, firsts[position])
+        if number < len(cuts):
+            parts[number].append(records[position])
+    return parts
+
+
+def reference_shards(
+    records: Sequence[bytes],
+    *,
+    delimiter: bytes = b"\n",
+    shards: int | None = None,
+    shard_records: int | None = None,
+    shard_bytes: int | None = None,
+) -> list[list[bytes]]:
+    """Return the records of each file that these records are cut into."""
+    n = len(records)
+    if shards is not None:
+        return [list(records[i * n // shards : (i + 1) * n // shards]) for i in range(shards)]
+    if shard_records is not None:
+        starts = range(0, max(n, 1), shard_records)
+        return [list(records[i : i + shard_records]) for i in starts]
+    if shard_bytes is None:
+        return [list(records)]
+    files: list[list[bytes]] = [[]]
+    at = 0
+    for record in records:
+        # A file in which no record begins is there all the same, and empty.
+        files += ([] for _ in range(at // shard_bytes + 1 - len(files)))
+        files[-1].append(record)
+        at += len(record) + len(delimiter)
+    return files
 
 
 def reference_digest(records: Iterable[bytes]) -> int:

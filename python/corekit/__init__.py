@@ -3,8 +3,8 @@
 Table of contents
 -----------------
 `corekit.shuffle`
-    Shuffle the records of files larger than memory: `shuffle_files`, `plan`,
-    `permutation`.
+    Shuffle the records of files larger than memory: `shuffle_files`,
+    `shuffle_aligned`, `plan`, `permutation`.
 `corekit.errors`
     The exceptions. All are `CorekitError`, and the builtin that one would expect.
 

@@ -38,6 +38,20 @@ def integer(name: str, value: object, *, low: int, high: int | None = None) -> i
     return number
 
 
+def switch(name: str, value: object) -> bool:
+    """Return `value`, which must be a bool: what else counts as true is too often a mistake."""
+    if not isinstance(value, bool):
+        raise wrong_type(name, "a bool", value)
+    return value
+
+
+def exclusive(**options: object) -> None:
+    """Refuse more than one of the options: None means that one is not given."""
+    first, *others = [name for name, value in options.items() if value is not None] or [""]
+    if others:
+        raise InvalidArgumentError(f"{first} must be given without {others[0]}, got both")
+
+
 def _bound(high: int) -> str:
     """Write a power of two as one: 2**128 is easier to read than its 39 digits."""
     power = high.bit_length() - 1

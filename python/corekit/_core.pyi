@@ -6,6 +6,8 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from corekit._job import Job
+
 __all__ = ["build_info", "permutation", "shuffle_plan", "shuffle_run"]
 
 class _BuildInfo(TypedDict):
@@ -19,28 +21,7 @@ def build_info() -> _BuildInfo: ...
 def permutation(
     n: int, *, seed: int, stream: int, epoch: int, threads: int
 ) -> npt.NDArray[np.uint64]: ...
-def shuffle_plan(
-    inputs: list[bytes | int],
-    output: bytes | int,
-    *,
-    seed: int,
-    memory_limit: int,
-    threads: int,
-    scratch: bytes | None,
-    delimiter: bytes,
-    sample: int | None,
-    tuning: dict[str, int] | None,
-) -> dict[str, Any]: ...
+def shuffle_plan(job: Job) -> dict[str, Any]: ...
 def shuffle_run(
-    inputs: list[bytes | int],
-    output: bytes | int,
-    *,
-    seed: int,
-    memory_limit: int,
-    threads: int,
-    scratch: bytes | None,
-    delimiter: bytes,
-    sample: int | None,
-    progress: Callable[[int, int | None, str], object] | None,
-    tuning: dict[str, int] | None,
-) -> dict[str, Any]: ...
+    jobs: list[Job], progress: Callable[[int, int | None, str], object] | None
+) -> list[dict[str, Any]]: ...

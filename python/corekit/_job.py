@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Literal, TypedDict
 
-from corekit import _checks, _memory, _paths, _scratch, _seed, _threads
-from corekit.errors import InvalidArgumentError
-
-# A sample larger than any input could ever be is simply everything.
-_EVERYTHING = (1 << 63) - 1
+from corekit import (
+    _checks,
+    _compress,
+    _memory,
+    _npy,
+    _paths,
+    _records,
+    _scratch,
+    _seed,
+    _selection,
+    _sets,
+    _threads,
+)
+from corekit._fractions import Exact
 
 
 class Options(TypedDict, total=False):
@@ -21,73 +29,147 @@ class Options(TypedDict, total=False):
     threads: int | None
     scratch: _paths.Path | None
     delimiter: bytes
+    record_bytes: int | None
+    header: int
+    input_format: Literal["auto", "raw", "gzip", "zstd", "npy"]
+    any_expansion: bool
     sample: int | None
+    fraction: Exact | None
+    splits: Mapping[str, Exact] | None
+    epochs: int | None
+    shards: int | None
+    shard_records: int | None
+    shard_bytes: int | str | None
+    compress: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One call's arguments in the core's terms."""
+class Npy(TypedDict):
+    """Arrays: where the rows of each input begin, and the header's text around their number."""
+
+    starts: list[int]
+    before: bytes
+    after: bytes
+
+
+class Job(TypedDict):
+    """The arguments for one output in the core's terms."""
 
     inputs: list[bytes | int]
     output: bytes | int
     seed: int
+    epoch: int
+    epochs: int | None
     memory_limit: int
     threads: int
     scratch: bytes | None
     delimiter: bytes
+    record_bytes: int | None
+    input_format: Literal["auto", "raw", "gzip", "zstd"]
+    npy: Npy | None
+    header: int
+    any_expansion: bool
     sample: int | None
+    fraction: int | None
+    splits: list[tuple[str, int]] | None
+    shards: int | None
+    shard_records: int | None
+    shard_bytes: int | None
+    compress: _compress.Codec | None
     tuning: dict[str, int] | None
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """The keyword arguments that running and planning have in common."""
-        return {
-            "seed": self.seed,
-            "memory_limit": self.memory_limit,
-            "threads": self.threads,
-            "scratch": self.scratch,
-            "delimiter": self.delimiter,
-            "sample": self.sample,
-            "tuning": self.tuning,
-        }
 
 
 def prepare(
     inputs: object,
-    output: object,
+    outputs: object,
     *,
+    aligned: bool = False,
     seed: object = None,
     memory_limit: object = None,
     threads: object = None,
     scratch: object = None,
-    delimiter: object = b"\n",
+    delimiter: object = _records.NEWLINE,
+    record_bytes: object = None,
+    header: object = 0,
+    input_format: object = "auto",
+    any_expansion: object = False,
     sample: object = None,
+    fraction: object = None,
+    splits: object = None,
+    epochs: object = None,
+    shards: object = None,
+    shard_records: object = None,
+    shard_bytes: object = None,
+    compress: object = None,
     tuning: Mapping[str, int] | None = None,
-) -> Job:
-    """Check every argument and fill in the defaults. Opens nothing."""
-    destination = _paths.output(output)
-    return Job(
-        inputs=_paths.inputs(inputs),
-        output=destination,
-        seed=_seed.resolve(seed),
-        memory_limit=_memory.limit(memory_limit),
-        threads=_threads.count(threads),
-        scratch=_scratch.directory(scratch, destination),
-        delimiter=_delimiter(delimiter),
-        sample=_sample(sample),
-        tuning=None if tuning is None else dict(tuning),
+) -> list[Job]:
+    """Check every argument and fill in the defaults: a job for each output.
+
+    Of the inputs no more is looked at than whether they are arrays. `outputs` is one
+    destination, or for aligned shuffles a sequence of them.
+    """
+    if aligned:
+        sources, destinations = _paths.pairs(inputs, outputs)
+    else:
+        sources, destinations = _paths.inputs(inputs), [_paths.output("output", outputs)]
+    records = _records.check(
+        input_format=input_format, delimiter=delimiter, record_bytes=record_bytes, header=header
     )
-
-
-def _delimiter(delimiter: object) -> bytes:
-    if not isinstance(delimiter, bytes):
-        raise _checks.wrong_type("delimiter", "bytes", delimiter)
-    if not delimiter:
-        raise InvalidArgumentError("delimiter must be at least one byte, got none")
-    return delimiter
-
-
-def _sample(sample: object) -> int | None:
-    if sample is None:
-        return None
-    return min(_checks.integer("sample", sample, low=0), _EVERYTHING)
+    selection = _selection.check(sample=sample, fraction=fraction, splits=splits, epochs=epochs)
+    pieces = _sets.check(shards=shards, shard_records=shard_records, shard_bytes=shard_bytes)
+    if aligned:
+        # Files that are cut by their own sizes would not stay in step.
+        _checks.exclusive(shard_bytes=shard_bytes, aligned=aligned)
+    codecs = _compress.codecs(compress, destinations)
+    seed_number = _seed.resolve(seed)
+    memory_bytes = _memory.limit(memory_limit)
+    workers = _threads.count(threads)
+    expands = _checks.switch("any_expansion", any_expansion)
+    patterns = [
+        _sets.is_pattern(
+            f"outputs[{number}]" if aligned else "output",
+            destination,
+            shards=pieces,
+            has_splits=splits is not None,
+            has_epochs=epochs is not None,
+        )
+        for number, destination in enumerate(destinations)
+    ]
+    # From here on files are looked at.
+    beside = next((n for n, name in enumerate(destinations) if isinstance(name, bytes)), 0)
+    directory = _scratch.directory(scratch, destinations[beside], pattern=patterns[beside])
+    groups = [[source] for source in sources] if aligned else [sources]
+    jobs = []
+    for group, destination, codec in zip(groups, destinations, codecs, strict=True):
+        rows = _npy.rows(group, records)
+        array = None
+        if rows is not None:
+            array = Npy(starts=rows.starts, before=rows.before, after=rows.after)
+        jobs.append(
+            Job(
+                inputs=group,
+                output=destination,
+                seed=seed_number,
+                epoch=0,
+                epochs=selection.epochs,
+                memory_limit=memory_bytes,
+                threads=workers,
+                scratch=directory,
+                delimiter=records.delimiter,
+                record_bytes=records.record_bytes if rows is None else rows.record_bytes,
+                input_format="raw"
+                if rows or records.input_format == "npy"
+                else records.input_format,
+                npy=array,
+                header=records.header,
+                any_expansion=expands,
+                sample=selection.sample,
+                fraction=selection.fraction,
+                splits=selection.splits,
+                shards=pieces.shards,
+                shard_records=pieces.shard_records,
+                shard_bytes=pieces.shard_bytes,
+                compress=codec,
+                tuning=None if tuning is None else dict(tuning),
+            )
+        )
+    return jobs

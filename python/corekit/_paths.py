@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -63,16 +64,57 @@ def _input(name: str, value: object) -> bytes | int:
     return int(value) if isinstance(value, Descriptor) else encoded(name, value)
 
 
-def output(value: object) -> bytes | int:
+def pairs(
+    inputs_value: object, outputs_value: object
+) -> tuple[list[bytes | int], list[bytes | int]]:
+    """Return the inputs of an aligned shuffle and, for each of them, its output."""
+    sources = inputs(_sequence("inputs", inputs_value))
+    destinations = [
+        output(f"outputs[{number}]", item)
+        for number, item in enumerate(_sequence("outputs", outputs_value))
+    ]
+    if len(destinations) != len(sources):
+        needed = f"as many as inputs, {len(sources)}"
+        raise InvalidArgumentError(f"outputs must be {needed}, got {len(destinations)}")
+    seen: dict[bytes | int, int] = {}
+    for number, destination in enumerate(destinations):
+        if isinstance(destination, bytes):
+            if is_stream(destination):
+                continue  # /dev/null takes everybody's
+            destination = os.path.realpath(destination)
+        earlier = seen.setdefault(destination, number)
+        if earlier != number:
+            needed = f"another file than outputs[{earlier}]"
+            raise InvalidArgumentError(f"outputs[{number}] must be {needed}, got the same")
+    return sources, destinations
+
+
+def _sequence(name: str, value: object) -> Sequence[object]:
+    # A lone path is a sequence too, of characters.
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise _checks.wrong_type(name, "a sequence of paths", value)
+    return value
+
+
+def output(name: str, value: object) -> bytes | int:
     """Return the destination: a descriptor to be streamed to, or an absolute path."""
     if isinstance(value, Descriptor):
         return int(value)
-    raw = encoded("output", value)
+    raw = encoded(name, value)
     if raw.endswith(b"/"):
         raise file_error(errno.EISDIR, os.strerror(errno.EISDIR), raw)
     path = absolute(raw)
     number = _descriptor(path)
     return path if number is None else number
+
+
+def is_stream(path: bytes) -> bool:
+    """Whether a destination exists and is a device, a FIFO or a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def absolute(path: bytes) -> bytes:

@@ -54,6 +54,8 @@ class ShufflePlan:
         Expected time.
     reason : str
         Why this plan was chosen, in one sentence.
+    estimated : bool
+        Whether the sizes are extrapolated from samples, because inputs are compressed.
     """
 
     strategy: Literal["memory", "scratch", "rescan"] | None
@@ -71,6 +73,7 @@ class ShufflePlan:
     bytes_written: int | None
     seconds: float | None
     reason: str
+    estimated: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as a dictionary that JSON can hold."""
@@ -84,14 +87,14 @@ class ShufflePlan:
         rows = [
             ("plan", _STRATEGIES[self.strategy] if self.strategy else _UNKNOWN),
             ("why", self.reason),
-            ("input", _UNREAD if self.input_bytes is None else _bytes(self.input_bytes)),
+            ("input", _UNREAD if self.input_bytes is None else self._input(self.input_bytes)),
             ("passes", _number(self.passes)),
             ("buckets", _number(self.buckets)),
-            ("read", _bytes(self.bytes_read)),
-            ("written", _bytes(self.bytes_written)),
+            ("read", self._moved(self.bytes_read)),
+            ("written", self._moved(self.bytes_written)),
             ("memory", f"{_bytes(self.memory_bytes)}, limit {_bytes(self.memory_limit)}"),
-            ("held", _bytes(self.resident_bytes)),
-            ("scratch", _bytes(self.scratch_bytes)),
+            ("held", self._moved(self.resident_bytes)),
+            ("scratch", self._moved(self.scratch_bytes)),
             (
                 "workers",
                 f"{self.workers}, reading {_size.human(self.chunk_bytes)} at a time "
@@ -100,6 +103,16 @@ class ShufflePlan:
             ("time", _time(self.seconds)),
         ]
         return "\n".join(f"{label:<9}{text}" for label, text in rows)
+
+    def _input(self, size: int) -> str:
+        text = self._moved(size)
+        return f"{text}, extrapolated from samples of compressed inputs" if self.estimated else text
+
+    def _moved(self, size: int | None) -> str:
+        """Write a size that follows from the input's, without the digits that are not known."""
+        if size is not None and self.estimated:
+            return f"about {_size.human(size)}"
+        return _bytes(size)
 
 
 def _bytes(size: int | None) -> str:

@@ -4,12 +4,54 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from corekit import _size
 from corekit._plan import ShufflePlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffledFile:
+    """One file of an output that is a set of them.
+
+    Attributes
+    ----------
+    path : str
+        Where it is now, with the fields of the pattern filled in. A name that is no text
+        is decoded as `os.fsdecode` does.
+    records, bytes : int
+        Records in it, and their bytes before compression.
+    size : int
+        Bytes that it takes on the disk, compressed or not.
+    digest : int
+        Digest of its records; those of all files add up to the report's.
+    index : int or None
+        Its number among the shards; None without shards.
+    split : str or None
+        The name of the split that it belongs to; None without splits.
+    epoch : int or None
+        The epoch that it holds; None when there is not a file for each epoch.
+    """
+
+    path: str
+    records: int
+    bytes: int
+    size: int
+    digest: int
+    index: int | None
+    split: str | None
+    epoch: int | None
+
+    @classmethod
+    def _from_core(cls, raw: dict[str, Any]) -> ShuffledFile:
+        return cls(**{**raw, "path": os.fsdecode(raw["path"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the file as a dictionary that JSON can hold, as `ShuffleReport.to_dict`."""
+        return {**dataclasses.asdict(self), "digest": f"{self.digest:032x}"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,18 +66,24 @@ class ShuffleReport:
         sum(xxh3_128_intdigest(line.removesuffix(b"\n")) for line in file) % 2**128
 
     A run that ends without an error has `digest` equal to `input_digest` and
-    `records` equal to `input_records`, unless a sample was asked for.
+    `records` equal to `input_records`, unless a sample, a fraction or epochs were asked
+    for. A header is not among the records.
 
     Attributes
     ----------
     records, bytes : int
-        Records written, and bytes written including the delimiters.
+        Records written, and bytes written including the delimiters, before compression.
     digest : int
         Digest of the records written, taken from the destination's buffers.
     input_records, input_bytes : int
         Records and bytes read (once, however often the input was scanned).
     input_digest : int
         Digest of the records read.
+    output_size : int
+        Bytes that went to the destination, after compression.
+    files : tuple of ShuffledFile
+        The files of an output that is a set of them (shards, splits, one for each epoch);
+        empty for one that is not.
     seed : int
         The seed of the order: the one given, or the one that was drawn.
     algorithm : int
@@ -59,6 +107,8 @@ class ShuffleReport:
     input_records: int
     input_bytes: int
     input_digest: int
+    output_size: int
+    files: tuple[ShuffledFile, ...]
     seed: int
     algorithm: int
     plan: ShufflePlan
@@ -69,7 +119,8 @@ class ShuffleReport:
 
     @classmethod
     def _from_core(cls, raw: dict[str, Any]) -> ShuffleReport:
-        return cls(**{**raw, "plan": ShufflePlan(**raw["plan"])})
+        files = tuple(ShuffledFile._from_core(file) for file in raw["files"])
+        return cls(**{**raw, "files": files, "plan": ShufflePlan(**raw["plan"])})
 
     @property
     def elapsed(self) -> float:
@@ -86,6 +137,7 @@ class ShuffleReport:
         result["seed"] = str(self.seed)
         result["digest"] = f"{self.digest:032x}"
         result["input_digest"] = f"{self.input_digest:032x}"
+        result["files"] = [file.to_dict() for file in self.files]
         result["seconds"] = dict(self.seconds)
         result["plan"] = self.plan.to_dict()
         return result
@@ -97,9 +149,12 @@ class ShuffleReport:
     def __str__(self) -> str:
         elapsed = self.elapsed
         rate = f" ({_size.human(int(self.input_bytes / elapsed))}/s)" if elapsed > 0 else ""
-        chosen = "" if self.records == self.input_records else f" of {self.input_records:,}"
+        # Epochs write more than was read, and then there is nothing to choose from.
+        chosen = f" of {self.input_records:,}" if self.records < self.input_records else ""
+        count = len(self.files)
+        files = f" in {count:,} file{'s' * (count != 1)}" if count else ""
         return (
-            f"{self.records:,}{chosen} records, {_size.human(self.bytes)} "
+            f"{self.records:,}{chosen} records{files}, {_size.human(self.bytes)} "
             f"in {elapsed:.2f} s{rate}, "
             f"peak memory {_size.human(self.peak_memory)}, digest {self.digest:032x} verified"
         )

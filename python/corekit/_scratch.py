@@ -6,24 +6,30 @@ import errno
 import os
 import stat
 
-from corekit import _paths
+from corekit import _paths, _sets
 from corekit.errors import file_error
 
 _MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _SECOND_CHOICE = "/var/tmp"  # noqa: S108 -- a place to look at, no name is made in it here
 
 
-def directory(scratch: object, output: bytes | int) -> bytes | None:
+def directory(scratch: object, output: bytes | int, *, pattern: bool = False) -> bytes | None:
     """Return the scratch directory of a call; None means that no scratch may be written.
 
     Beside the output is where the space for the output is needed anyway. A
     stream has no such place, and scratch for it goes to the temporary directory.
+    When the output is a pattern, its files may lie in many directories, and scratch
+    is put into the one that holds them all.
     """
     if isinstance(scratch, str) and scratch == "none":
         return None
     if scratch is not None:
         return _existing(_paths.encoded("scratch", scratch))
-    if isinstance(output, int) or _is_stream(output):
+    if isinstance(output, int):
+        return _temporary()
+    if pattern:
+        return os.path.realpath(_sets.folder(output))
+    if _paths.is_stream(output):
         return _temporary()
     return os.path.dirname(os.path.realpath(output))
 
@@ -40,15 +46,6 @@ def _existing(path: bytes) -> bytes:
     if not is_directory:
         raise file_error(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     return _paths.absolute(path)
-
-
-def _is_stream(output: bytes) -> bool:
-    """Whether the destination exists and is a device, a FIFO or a socket."""
-    try:
-        mode = os.stat(output).st_mode
-    except OSError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _temporary() -> bytes | None:

@@ -20,6 +20,7 @@ __all__ = [
     "CorekitError",
     "FileError",
     "InputChangedError",
+    "InputFormatError",
     "IntegrityError",
     "InternalError",
     "InvalidArgumentError",
@@ -67,6 +68,10 @@ class FileError(CorekitError, OSError):
 
 class InputChangedError(FileError):
     """An input changed while it was being read."""
+
+
+class InputFormatError(FileError, ValueError):
+    """An input is not what its format demands: corrupt, truncated, of another kind."""
 
 
 class MissingFileError(FileError, FileNotFoundError):

@@ -23,5 +23,11 @@ def test_the_public_functions_have_examples() -> None:
     from corekit import shuffle
 
     finder = doctest.DocTestFinder(exclude_empty=True)
-    for function in (shuffle.shuffle_files, shuffle.plan, shuffle.permutation):
+    functions = (
+        shuffle.shuffle_files,
+        shuffle.shuffle_aligned,
+        shuffle.plan,
+        shuffle.permutation,
+    )
+    for function in functions:
         assert any(test.examples for test in finder.find(function))

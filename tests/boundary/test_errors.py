@@ -23,6 +23,8 @@ from corekit import errors
         (errors.InternalError, RuntimeError),
         (errors.FileError, OSError),
         (errors.InputChangedError, OSError),
+        (errors.InputFormatError, OSError),
+        (errors.InputFormatError, ValueError),
     ],
 )
 def test_each_is_a_builtin_and_a_corekit_error(
@@ -69,7 +71,17 @@ def test_a_file_error_may_have_no_name() -> None:
     assert errors.file_error(errno.EIO, "I/O error").filename is None
 
 
-def test_an_input_that_changed_is_a_file_error_with_a_name() -> None:
-    error = errors.InputChangedError(errno.ESTALE, "changed while it was read", "file")
-    other = pickle.loads(pickle.dumps(error))
-    assert (type(other), other.filename) == (errors.InputChangedError, "file")
+@pytest.mark.parametrize(
+    ("kind", "number", "how"),
+    [
+        (errors.InputChangedError, errno.ESTALE, "changed while it was read"),
+        (errors.InputFormatError, errno.EBADMSG, "ends within its header"),
+    ],
+)
+def test_what_is_wrong_with_an_input_is_a_file_error_with_a_name(
+    kind: type[errors.FileError], number: int, how: str
+) -> None:
+    error = kind(number, how, "file")
+    for other in (error, pickle.loads(pickle.dumps(error))):
+        assert type(other) is kind
+        assert (other.errno, other.strerror, other.filename) == (number, how, "file")

@@ -11,6 +11,7 @@ import corekit
 LATER = [
     "argparse",
     "corekit.cli",
+    "decimal",
     "fractions",
     "numpy",
     "secrets",

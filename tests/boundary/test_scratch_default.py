@@ -29,6 +29,19 @@ def test_beside_the_target_of_a_link(tmp_path: Path) -> None:
     assert _scratch.directory(None, os.fsencode(tmp_path / "link")) == expected
 
 
+@pytest.mark.parametrize("pattern", [b"/x-{index}.txt", b"/{split}/{epoch:02}/x", b"/{index:05}"])
+def test_in_the_directory_that_holds_a_whole_set(tmp_path: Path, pattern: bytes) -> None:
+    path = os.fsencode(tmp_path)
+    assert _scratch.directory(None, path + pattern, pattern=True) == os.path.realpath(path)
+
+
+def test_a_brace_that_is_no_field_is_a_part_of_a_name(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path / "a{b}")
+    os.mkdir(path)
+    assert _scratch.directory(None, path + b"/{index}", pattern=True) == os.path.realpath(path)
+    assert _scratch.directory(None, path + b"/{index}/x") == os.path.realpath(path + b"/{index}")
+
+
 def test_a_directory_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "none").mkdir()

@@ -31,6 +31,42 @@ from command import error_lines, run
         (["shuffle", "-o", "a", "-o", "b"], "multiple output files"),
         (["shuffle", "-o", ""], "--output"),
         (["shuffle", "-", "-"], "standard input"),
+        (["shuffle", "--record-bytes", "0"], "--record-bytes"),
+        (["shuffle", "--record-bytes", "4K"], "--record-bytes"),
+        (["shuffle", "--record-bytes", "4", "-z"], "--record-bytes"),
+        (["shuffle", "--record-bytes", "4", "--delimiter", ","], "--record-bytes"),
+        (["shuffle", "--header", "-1"], "--header"),
+        (["shuffle", "--header", "one"], "--header"),
+        (["shuffle", "--input-format", "bz2"], "--input-format"),
+        (["shuffle", "--any-expansion=1"], "--any-expansion"),
+        (["shuffle", "--fraction", "1.5"], "--fraction"),
+        (["shuffle", "--fraction", "10%"], "--fraction"),
+        (["shuffle", "--fraction", "0.5", "-n", "3"], "--fraction"),
+        (["shuffle", "--fraction", "0.5", "--split", "a=1", "-o", "{split}"], "--fraction"),
+        (["shuffle", "-n", "3", "--split", "a=1", "-o", "{split}"], "--head-count"),
+        (["shuffle", "--split", "a", "-o", "{split}"], "NAME=FRACTION"),
+        (["shuffle", "--split", "a=0.5,", "-o", "{split}"], "NAME=FRACTION"),
+        (["shuffle", "--split", "a=0.5,b=0.4", "-o", "{split}"], "9/10"),
+        (["shuffle", "--split", "a=0.5,a=0.5", "-o", "{split}"], "'a' twice"),
+        (["shuffle", "--split", "a b=1", "-o", "{split}"], "'a b'"),
+        (["shuffle", "--split", "a=1"], "{split}"),
+        (["shuffle", "--shards", "4"], "{index}"),
+        (["shuffle", "--shard-records", "4"], "{index}"),
+        (["shuffle", "--shard-bytes", "4K"], "{index}"),
+        (["shuffle", "--shards", "0", "-o", "{index}"], "--shards"),
+        (["shuffle", "--shard-records", "1K", "-o", "{index}"], "--shard-records"),
+        (["shuffle", "--shard-bytes", "lots", "-o", "{index}"], "--shard-bytes"),
+        (["shuffle", "--shards", "4", "--shard-bytes", "4K", "-o", "{index}"], "--shards"),
+        (["shuffle", "--compress", "bzip2"], "--compress"),
+        (["shuffle", "--compress", "zstd:0"], "-7 to 22"),
+        (["shuffle", "--epochs", "0"], "--epochs"),
+        (["shuffle", "--epochs", "1.5"], "--epochs"),
+        (["shuffle", "--aligned"], "--aligned"),
+        (["shuffle", "--aligned", "-", "-o", "x"], "--aligned"),
+        (["shuffle", "--aligned", "a", "b", "-o", "x"], "one -o for each INPUT, 2, got 1"),
+        (["shuffle", "--aligned", "a", "-o", "x", "-o", "y"], "one -o for each INPUT, 1, got 2"),
+        (["shuffle", "--aligned", "a", "-o", ""], "--output"),
+        (["shuffle", "--aligned", "a", "-o", "{index}", "--shard-bytes", "4K"], "--shard-bytes"),
         (["info", "extra"], "extra"),
     ],
 )
@@ -89,9 +125,19 @@ def test_help_names_every_option() -> None:
     text = run("shuffle", "--help").stdout.decode()
     options = (
         "-o --output -n --head-count -z --zero-terminated --seed --memory-limit --memory --threads "
-        "--scratch --delimiter --explain --quiet --progress --no-progress --json"
+        "--scratch --delimiter --explain --quiet --progress --no-progress --json --input-format "
+        "--header --record-bytes --any-expansion --shards --shard-records --shard-bytes --compress "
+        "--fraction --split --epochs --aligned"
     )
     assert [option for option in options.split() if option not in text] == []
+
+
+def test_help_is_in_groups() -> None:
+    text = run("shuffle", "--help").stdout.decode()
+    groups = ["input", "output", "order and selection", "resources", "messages"]
+    places = [text.index(f"\n{group}:\n") for group in groups]
+    assert places == sorted(places)
+    assert "positional arguments" not in text
 
 
 def test_version() -> None:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from corekit import _paths, _seed
 from corekit._job import Options
 from corekit._paths import Descriptor
+from corekit._plan import ShufflePlan
+from corekit._report import ShuffleReport
 from corekit.cli import shuffle_arguments, streams
 from corekit.errors import FileError
-from corekit.shuffle import _plan, _run
+from corekit.shuffle import _plan, _plan_aligned, _run, _run_aligned
 
 _STANDARD_INPUT = Descriptor(0)
 _STANDARD_OUTPUT = Descriptor(1)
@@ -32,31 +34,50 @@ def run(argv: Sequence[str]) -> None:
 
 def _as_typed(name: str | None, arguments: argparse.Namespace) -> str | None:
     """Undo that a relative output was made absolute on its way; say what the user typed."""
-    if name is None or arguments.output is None or os.path.isabs(arguments.output):
+    if name is None or all(os.path.isabs(output) for output in arguments.outputs):
         return name
     here = os.path.join(os.getcwd(), "")
-    return name.removeprefix(here) if name not in arguments.inputs else name
+    was_typed = name in arguments.inputs or name in arguments.outputs
+    return name if was_typed else name.removeprefix(here)
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    plan = _plan(_inputs(arguments), _output(arguments), **_options(arguments))
-    streams.write(f"{plan.to_json() if arguments.json else plan}\n")
+    plans = _plans(arguments)
+    if arguments.json:
+        streams.write("".join(f"{plan.to_json()}\n" for plan in plans))
+    else:
+        streams.write("\n".join(f"{plan}\n" for plan in plans))
 
 
 def _shuffle(arguments: argparse.Namespace) -> None:
-    options = _options(arguments)
-    if options["seed"] is None:
-        options["seed"] = _seed.draw()
+    if arguments.seed is None:
+        arguments.seed = _seed.draw()
         # Before the run: who interrupts it or loses the output may want it again.
         if not arguments.quiet:
-            streams.say(f"corekit: seed {options['seed']}")
+            streams.say(f"corekit: seed {arguments.seed}")
     show = streams.is_watched() if arguments.progress is None else arguments.progress
     show = show and not arguments.quiet
-    report = _run(_inputs(arguments), _output(arguments), progress=show, **options)
+    reports = _reports(arguments, show=show)
     if show:
-        streams.say(f"corekit: {report}")
+        for report in reports:
+            streams.say(f"corekit: {report}")
     if arguments.json:
-        streams.say(report.to_json())
+        for report in reports:
+            streams.say(report.to_json())
+
+
+def _reports(arguments: argparse.Namespace, *, show: bool) -> tuple[ShuffleReport, ...]:
+    options = _options(arguments)
+    if arguments.aligned:
+        return _run_aligned(arguments.inputs, arguments.outputs, progress=show, **options)
+    return (_run(_inputs(arguments), _output(arguments), progress=show, **options),)
+
+
+def _plans(arguments: argparse.Namespace) -> tuple[ShufflePlan, ...]:
+    options = _options(arguments)
+    if arguments.aligned:
+        return _plan_aligned(arguments.inputs, arguments.outputs, **options)
+    return (_plan(_inputs(arguments), _output(arguments), **options),)
 
 
 def _inputs(arguments: argparse.Namespace) -> list[_paths.Input]:
@@ -64,7 +85,7 @@ def _inputs(arguments: argparse.Namespace) -> list[_paths.Input]:
 
 
 def _output(arguments: argparse.Namespace) -> _paths.Path | Descriptor:
-    return _STANDARD_OUTPUT if arguments.output is None else arguments.output
+    return arguments.outputs[0] if arguments.outputs else _STANDARD_OUTPUT
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -74,5 +95,16 @@ def _options(arguments: argparse.Namespace) -> Options:
         "threads": arguments.threads,
         "scratch": arguments.scratch,
         "delimiter": arguments.delimiter,
+        "record_bytes": arguments.record_bytes,
+        "header": arguments.header,
+        "input_format": arguments.input_format,
+        "any_expansion": arguments.any_expansion,
         "sample": arguments.head_count,
+        "fraction": arguments.fraction,
+        "splits": arguments.splits,
+        "epochs": arguments.epochs,
+        "shards": arguments.shards,
+        "shard_records": arguments.shard_records,
+        "shard_bytes": arguments.shard_bytes,
+        "compress": arguments.compress,
     }

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from corekit import _memory, _seed, _threads
-from corekit.cli import refused
+from corekit import _compress, _memory, _records, _seed, _selection, _sets, _threads
+from corekit.cli import refused, splits
 from corekit.cli.delimiter import unescape
 from corekit.cli.parser import Parser
 from corekit.errors import CorekitError
@@ -19,14 +19,24 @@ _DESCRIPTION = """\
 Write a uniformly random permutation of the input lines to standard output.
 
 Inputs may be larger than memory. Without INPUT, or when INPUT is -, read standard
-input. The same inputs and seed give the same bytes, whatever the other options say.
+input. The same inputs and seed give the same bytes, whatever memory, threads and scratch.
 """
 
 _EPILOG = """\
 Sizes: 512M, 2GiB, 2GB; K, M, G and KiB, MiB, GiB are powers of 1024; KB, MB, GB of 1000.
+Fractions: 0.1, 1e-3, 1/3; they are taken exactly.
 OUTPUT is replaced in one step when everything is written; it may be one of the inputs.
-Devices and pipes are streamed to.
+Devices and pipes are streamed to. With --shards, --shard-records, --shard-bytes or --split
+OUTPUT is a pattern, such as part-{index}.txt or {split}.txt; with --epochs it may be one.
 """
+
+# What makes a set of files, which a stream cannot hold.
+_SETS = {
+    "shards": ("--shards", "{index}"),
+    "shard_records": ("--shard-records", "{index}"),
+    "shard_bytes": ("--shard-bytes", "{index}"),
+    "splits": ("--split", "{split}"),
+}
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -40,9 +50,33 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     options = [r"--delimiter=\x2d-" if word == "--delimiter=--" else word for word in words[:end]]
     arguments = parser.parse_intermixed_args(options)
     arguments.inputs += words[end + 1 :]
-    if arguments.inputs.count("-") > 1:
-        parser.error("standard input ('-') was given twice")
+    problem = _problem(arguments)
+    if problem is not None:
+        parser.error(problem)
     return arguments
+
+
+def _problem(arguments: argparse.Namespace) -> str | None:
+    """Return what is wrong with the arguments taken together."""
+    inputs, outputs = arguments.inputs, arguments.outputs
+    if inputs.count("-") > 1:
+        return "standard input ('-') was given twice"
+    if arguments.aligned:
+        if not inputs or "-" in inputs:
+            return "--aligned needs inputs with names, not standard input"
+        if len(outputs) != len(inputs):
+            return f"--aligned needs one -o for each INPUT, {len(inputs)}, got {len(outputs)}"
+        if arguments.shard_bytes is not None:
+            return "argument --shard-bytes: not allowed with argument --aligned"
+        return None
+    # As shuf's -o, it may be repeated only with the same value.
+    if len(set(outputs)) > 1:
+        return "multiple output files specified"
+    if not outputs:
+        for name, (option, field) in _SETS.items():
+            if getattr(arguments, name) is not None:
+                return f"argument {option}: needs -o with {field} in its name, not standard output"
+    return None
 
 
 def _parser() -> Parser:
@@ -52,11 +86,114 @@ def _parser() -> Parser:
         description=_DESCRIPTION,
         epilog=_EPILOG,
     )
-    parser.add_argument("inputs", metavar="INPUT", nargs="*", default=[], help="a file, or -")
-    parser.add_argument(
-        "-o", "--output", metavar="OUTPUT", action=_Once, help="write there, not to standard output"
+    _add_input(parser)
+    _add_output(parser)
+    _add_selection(parser)
+    _add_resources(parser)
+    _add_messages(parser)
+    refused.add_to(parser)
+    return parser
+
+
+def _add_input(parser: Parser) -> None:
+    group = parser.add_argument_group("input")
+    group.add_argument("inputs", metavar="INPUT", nargs="*", default=[], help="a file, or -")
+    records = group.add_mutually_exclusive_group()
+    records.add_argument(
+        "-z",
+        "--zero-terminated",
+        dest="delimiter",
+        action="store_const",
+        const=b"\0",
+        default=_records.NEWLINE,
+        help="lines end with NUL, not newline",
     )
-    parser.add_argument(
+    records.add_argument(
+        "--delimiter",
+        metavar="BYTES",
+        type=_usage(unescape),
+        default=_records.NEWLINE,
+        help=r"lines end with BYTES; understands \n \r \t \0 \\ \xHH",
+    )
+    records.add_argument(
+        "--record-bytes",
+        metavar="N",
+        type=_usage(lambda text: _records.size(_number(text))),
+        help="records are of N bytes each and have no delimiter",
+    )
+    group.add_argument(
+        "--header",
+        metavar="N",
+        type=_usage(lambda text: _records.headers(_number(text))),
+        default=0,
+        help="keep the first N lines, the same in every INPUT, on top of every output",
+    )
+    group.add_argument(
+        "--input-format",
+        choices=_records.FORMATS,
+        default="auto",
+        help="how inputs are stored (default: auto, by their first bytes)",
+    )
+    group.add_argument(
+        "--any-expansion",
+        action="store_true",
+        help="read compressed inputs however far they expand",
+    )
+    group.add_argument(
+        "--aligned",
+        action="store_true",
+        help="shuffle inputs of equally many lines in step; give -o for each, in order",
+    )
+
+
+def _add_output(parser: Parser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="OUTPUT",
+        dest="outputs",
+        action=_Append,
+        default=[],
+        help="write there, not to standard output",
+    )
+    pieces = group.add_mutually_exclusive_group()
+    pieces.add_argument(
+        "--shards",
+        metavar="K",
+        type=_usage(lambda text: _sets.count("shards", _number(text))),
+        help="cut the output into K files",
+    )
+    pieces.add_argument(
+        "--shard-records",
+        metavar="N",
+        type=_usage(lambda text: _sets.count("shard_records", _number(text))),
+        help="cut the output into files of N lines",
+    )
+    pieces.add_argument(
+        "--shard-bytes",
+        metavar="SIZE",
+        type=_usage(_sets.size),
+        help="cut the output into files of about SIZE before compression",
+    )
+    group.add_argument(
+        "--compress",
+        metavar="CODEC[:LEVEL]",
+        type=_usage(_checked_codec),
+        help="gzip, zstd or none (default: by the name of OUTPUT, .gz or .zst)",
+    )
+
+
+def _add_selection(parser: Parser) -> None:
+    group = parser.add_argument_group("order and selection")
+    group.add_argument(
+        "--seed",
+        metavar="N",
+        type=_usage(_seed_number),
+        help="below 2**128 (default: drawn)",
+    )
+    chosen = group.add_mutually_exclusive_group()
+    chosen.add_argument(
         "-n",
         "--head-count",
         metavar="COUNT",
@@ -64,65 +201,67 @@ def _parser() -> Parser:
         action=_Least,
         help="write at most COUNT lines",
     )
-    delimiters = parser.add_mutually_exclusive_group()
-    delimiters.add_argument(
-        "-z",
-        "--zero-terminated",
-        dest="delimiter",
-        action="store_const",
-        const=b"\0",
-        default=b"\n",
-        help="lines end with NUL, not newline",
+    chosen.add_argument(
+        "--fraction",
+        metavar="P",
+        type=_usage(splits.fraction),
+        help="write each line with probability P",
     )
-    delimiters.add_argument(
-        "--delimiter",
-        metavar="BYTES",
-        type=_usage(unescape),
-        default=b"\n",
-        help=r"lines end with BYTES; understands \n \r \t \0 \\ \xHH",
+    chosen.add_argument(
+        "--split",
+        metavar="NAME=P,...",
+        dest="splits",
+        type=_usage(splits.read),
+        help="write each line to one of these splits, with probability P each",
     )
-    parser.add_argument(
-        "--seed",
-        metavar="N",
-        type=_usage(_seed_number),
-        help="below 2**128 (default: drawn)",
+    group.add_argument(
+        "--epochs",
+        metavar="K",
+        type=_usage(lambda text: _selection.rounds(_number(text))),
+        help="write all lines K times, each time in another order",
     )
-    parser.add_argument(
+
+
+def _add_resources(parser: Parser) -> None:
+    group = parser.add_argument_group("resources")
+    group.add_argument(
         "--memory-limit",
         "--memory",
         metavar="SIZE",
         type=_usage(_memory.limit),
         help="most memory to take (default: half of what is available)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--threads",
         metavar="N",
-        type=_usage(_thread_number),
+        type=_usage(lambda text: _threads.count(_number(text))),
         help=f"threads to use (default: {_threads.VARIABLE}, or the usable CPUs)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--scratch",
         metavar="DIR",
         help="directory for what does not fit in memory, or 'none' (default: beside OUTPUT)",
     )
-    parser.add_argument("--explain", action="store_true", help="print the plan and do nothing else")
-    parser.add_argument(
+
+
+def _add_messages(parser: Parser) -> None:
+    group = parser.add_argument_group("messages")
+    group.add_argument("--explain", action="store_true", help="print the plan and do nothing else")
+    group.add_argument(
         "--progress",
         action=argparse.BooleanOptionalAction,
         help="show a bar on standard error (default: if it is a terminal)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--quiet", action="store_true", help="say nothing but errors, not even the seed drawn"
     )
-    parser.add_argument(
+    group.add_argument(
         "--json", action="store_true", help="print the report as a last line on standard error"
     )
-    refused.add_to(parser)
-    return parser
 
 
-class _Once(argparse.Action):
-    """An option that may be repeated only with the same value, as shuf's -o."""
+class _Append(argparse.Action):
+    """An option whose values are kept in order; the default list is left as it is."""
 
     def __call__(
         self,
@@ -131,11 +270,9 @@ class _Once(argparse.Action):
         values: object,
         *_: object,
     ) -> None:
-        if getattr(namespace, self.dest) not in (None, values):
-            parser.error("multiple output files specified")
         if not values:
             parser.error("-o/--output must be a path, got an empty one")
-        setattr(namespace, self.dest, values)
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), values])
 
 
 class _Least(argparse.Action):
@@ -172,13 +309,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _number(text: str) -> int:
+    if not re.fullmatch("[0-9]+", text):
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}")
+    return int(text)
+
+
 def _seed_number(text: str) -> int:
     if not re.fullmatch("[0-9]+|0[xX][0-9a-fA-F]+", text):
         raise argparse.ArgumentTypeError(f"must be a decimal or 0x... number, got {text!r}")
     return _seed.resolve(int(text, 16 if text[:2] in ("0x", "0X") else 10))
 
 
-def _thread_number(text: str) -> int:
-    if not re.fullmatch("[0-9]+", text):
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}")
-    return _threads.count(int(text))
+def _checked_codec(text: str) -> str:
+    _compress.asked_for(text)
+    return text

@@ -41,19 +41,26 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         Error::InputChanged { path, how } => {
             /// "Stale file handle": what one has is not what is there any more.
             const ESTALE: i32 = 116;
-            let name = py
-                .import("os")?
-                .getattr("fsdecode")?
-                .call1((file_name(py, path),))?;
-            let args = (ESTALE, how, name);
-            return Ok(PyErr::from_value(
-                module(py)?.getattr("InputChangedError")?.call1(args)?,
-            ));
+            return input_error(py, "InputChangedError", ESTALE, how, path);
+        }
+        Error::Format { path, how } => {
+            /// "Bad message": not what the format demands.
+            const EBADMSG: i32 = 74;
+            return input_error(py, "InputFormatError", EBADMSG, how, path);
         }
         _ => "InternalError",
     };
     let class = module(py)?.getattr(class)?;
     Ok(PyErr::from_value(class.call1((error.to_string(),))?))
+}
+
+fn input_error(py: Python<'_>, class: &str, errno: i32, how: &str, path: &Path) -> PyResult<PyErr> {
+    let name = py
+        .import("os")?
+        .getattr("fsdecode")?
+        .call1((file_name(py, path),))?;
+    let error = module(py)?.getattr(class)?.call1((errno, how, name))?;
+    Ok(PyErr::from_value(error))
 }
 
 fn file_name<'py>(py: Python<'py>, path: &Path) -> Bound<'py, PyBytes> {

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use corekit_base::control::{Control, Progress};
-use corekit_shuffle::{Error, Input, Job, Output, PHASES, Plan, Report, Tuning};
+use corekit_shuffle::{
+    Compression, Encoding, Error, FileReport, Input, InputFormat, Job, Npy, Output, PHASES, Plan,
+    Records, Report, Shards, Split, Tuning,
+};
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -16,36 +19,17 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::enter::enter;
 use crate::errors::raise;
 
-/// Shuffles the records of the inputs into the output.
+/// Shuffles what each job says; several are aligned. Returns a report for each.
 #[pyfunction]
-#[pyo3(signature = (inputs, output, *, seed, memory_limit, threads, scratch, delimiter, sample,
-                    progress, tuning))]
-#[expect(clippy::too_many_arguments, reason = "keyword-only in Python")]
 pub(crate) fn shuffle_run<'py>(
     py: Python<'py>,
-    inputs: Vec<Place>,
-    output: Place,
-    seed: u128,
-    memory_limit: u64,
-    threads: usize,
-    scratch: Option<PathBytes>,
-    delimiter: Vec<u8>,
-    sample: Option<u64>,
+    jobs: Vec<Arguments>,
     progress: Option<Py<PyAny>>,
-    tuning: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let tuning = read_tuning(tuning)?;
-    let job = job(
-        inputs,
-        output,
-        seed,
-        memory_limit,
-        threads,
-        scratch,
-        delimiter,
-        sample,
-        tuning,
-    )?;
+) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let jobs: Vec<Job> = jobs
+        .into_iter()
+        .map(Arguments::job)
+        .collect::<PyResult<_>>()?;
     let control = Control::new();
     let tell = |py: Python<'_>| match &progress {
         None => Ok(()),
@@ -56,41 +40,20 @@ pub(crate) fn shuffle_run<'py>(
                 .map(drop)
         }
     };
-    let report = enter(py, &control, tell, || {
-        corekit_shuffle::shuffle(&job, &control).map_err(|error| raise(&error))
+    let reports = enter(py, &control, tell, || {
+        corekit_shuffle::shuffle_aligned(&jobs, &control).map_err(|error| raise(&error))
     })?;
-    report_dict(py, &report, seed)
+    reports
+        .iter()
+        .zip(&jobs)
+        .map(|(report, job)| report_dict(py, report, job.seed))
+        .collect()
 }
 
 /// The plan of a shuffle that is not run.
 #[pyfunction]
-#[pyo3(signature = (inputs, output, *, seed, memory_limit, threads, scratch, delimiter, sample,
-                    tuning))]
-#[expect(clippy::too_many_arguments, reason = "keyword-only in Python")]
-pub(crate) fn shuffle_plan<'py>(
-    py: Python<'py>,
-    inputs: Vec<Place>,
-    output: Place,
-    seed: u128,
-    memory_limit: u64,
-    threads: usize,
-    scratch: Option<PathBytes>,
-    delimiter: Vec<u8>,
-    sample: Option<u64>,
-    tuning: Option<&Bound<'py, PyDict>>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let tuning = read_tuning(tuning)?;
-    let job = job(
-        inputs,
-        output,
-        seed,
-        memory_limit,
-        threads,
-        scratch,
-        delimiter,
-        sample,
-        tuning,
-    )?;
+pub(crate) fn shuffle_plan<'py>(py: Python<'py>, job: Arguments) -> PyResult<Bound<'py, PyDict>> {
+    let job = job.job()?;
     let plan = enter(
         py,
         &Control::new(),
@@ -166,46 +129,115 @@ fn open_file(descriptor: RawFd) -> PyResult<(Arc<File>, PathBuf)> {
     Ok((Arc::new(File::from(own)), name))
 }
 
-#[expect(clippy::too_many_arguments, reason = "a job has that many parts")]
-fn job(
+/// One job as Python says it: `corekit._job.Job`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Arguments {
     inputs: Vec<Place>,
     output: Place,
     seed: u128,
+    epoch: u32,
+    epochs: Option<u32>,
     memory_limit: u64,
     threads: usize,
     scratch: Option<PathBytes>,
     delimiter: Vec<u8>,
+    record_bytes: Option<usize>,
+    input_format: String,
+    npy: Option<NpyArguments>,
+    header: u64,
+    any_expansion: bool,
     sample: Option<u64>,
-    tuning: Tuning,
-) -> PyResult<Job> {
-    let input = |place| {
-        Ok(match place {
-            Place::Path(path) => Input::Path(path.0.into()),
+    fraction: Option<u128>,
+    splits: Option<Vec<(String, u128)>>,
+    shards: Option<u64>,
+    shard_records: Option<u64>,
+    shard_bytes: Option<u64>,
+    compress: Option<(String, i32)>,
+    tuning: Option<Py<PyDict>>,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct NpyArguments {
+    starts: Vec<u64>,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Arguments {
+    fn job(self) -> PyResult<Job> {
+        let refuse = |what: String| Err(raise(&Error::InvalidArgument(what)));
+        let input = |place| {
+            Ok(match place {
+                Place::Path(path) => Input::Path(path.0.into()),
+                Place::Descriptor(descriptor) => {
+                    let (file, name) = open_file(descriptor)?;
+                    Input::Open(file, name)
+                }
+            })
+        };
+        let output = match self.output {
+            Place::Path(path) => Output::Path(path.0),
             Place::Descriptor(descriptor) => {
                 let (file, name) = open_file(descriptor)?;
-                Input::Open(file, name)
+                Output::Open(file, name)
             }
+        };
+        let input_format = match &self.input_format[..] {
+            "auto" => InputFormat::Auto,
+            "raw" => InputFormat::Is(Encoding::Raw),
+            "gzip" => InputFormat::Is(Encoding::Gzip),
+            "zstd" => InputFormat::Is(Encoding::Zstd),
+            other => return refuse(format!("input_format has no {other:?}")),
+        };
+        let compression = match self.compress {
+            None => None,
+            Some((name, level)) => Some(match (&name[..], u32::try_from(level)) {
+                ("gzip", Ok(level)) => Compression::Gzip(level),
+                ("zstd", _) => Compression::Zstd(level),
+                _ => return refuse(format!("compress has no {name}:{level}")),
+            }),
+        };
+        let splits = self.splits.unwrap_or_default().into_iter();
+        Ok(Job {
+            inputs: self
+                .inputs
+                .into_iter()
+                .map(input)
+                .collect::<PyResult<_>>()?,
+            output,
+            seed: self.seed,
+            epoch: self.epoch,
+            epochs: self.epochs,
+            memory_limit: self.memory_limit,
+            threads: self.threads,
+            scratch: self.scratch.map(|path| path.0),
+            records: match self.record_bytes {
+                Some(bytes) => Records::Fixed(bytes),
+                None => Records::Delimited(self.delimiter),
+            },
+            input_format,
+            npy: self.npy.map(|npy| Npy {
+                starts: npy.starts,
+                before: npy.before,
+                after: npy.after,
+            }),
+            header: self.header,
+            any_expansion: self.any_expansion,
+            sample: self.sample,
+            fraction: self.fraction,
+            splits: splits.map(|(name, end)| Split { name, end }).collect(),
+            shards: match (self.shards, self.shard_records, self.shard_bytes) {
+                (Some(n), ..) => Shards::Count(n),
+                (_, Some(n), _) => Shards::Records(n),
+                (.., Some(n)) => Shards::Bytes(n),
+                _ => Shards::Whole,
+            },
+            compression,
+            tuning: Python::attach(|py| read_tuning(self.tuning.as_ref().map(|t| t.bind(py))))?,
         })
-    };
-    let output = match output {
-        Place::Path(path) => Output::Path(path.0),
-        Place::Descriptor(descriptor) => {
-            let (file, name) = open_file(descriptor)?;
-            Output::Open(file, name)
-        }
-    };
-    Ok(Job {
-        inputs: inputs.into_iter().map(input).collect::<PyResult<_>>()?,
-        output,
-        seed,
-        epoch: 0,
-        memory_limit,
-        threads,
-        scratch: scratch.map(|path| path.0),
-        delimiter,
-        sample,
-        tuning,
-    })
+    }
 }
 
 /// Reads the private overrides that tests use; an unknown one is an error.
@@ -225,6 +257,7 @@ fn read_tuning(given: Option<&Bound<'_, PyDict>>) -> PyResult<Tuning> {
             "frame" => tuning.frame = value.extract()?,
             "entries" => tuning.entries = value.extract()?,
             "workers" => tuning.workers = value.extract()?,
+            "expansion" => tuning.expansion = value.extract()?,
             "key_mask" => tuning.key_mask = value.extract()?,
             "spill" => tuning.spill = Some(value.extract::<u8>()? != 0),
             "no_direct" => tuning.no_direct = value.extract::<u8>()? != 0,
@@ -251,6 +284,7 @@ fn plan_dict<'py>(py: Python<'py>, plan: &Plan) -> PyResult<Bound<'py, PyDict>> 
     dict.set_item("chunk_bytes", plan.chunk_bytes)?;
     dict.set_item("memory_limit", plan.memory_limit)?;
     dict.set_item("input_bytes", plan.input_bytes)?;
+    dict.set_item("estimated", plan.estimated)?;
     dict.set_item("bytes_read", plan.bytes_read)?;
     dict.set_item("bytes_written", plan.bytes_written)?;
     dict.set_item("memory_bytes", plan.memory_bytes)?;
@@ -265,6 +299,9 @@ fn report_dict<'py>(py: Python<'py>, report: &Report, seed: u128) -> PyResult<Bo
     dict.set_item("records", report.written.records)?;
     dict.set_item("bytes", report.output_bytes)?;
     dict.set_item("digest", report.written.digest)?;
+    dict.set_item("output_size", report.output_size)?;
+    let files = report.files.iter().map(|file| file_dict(py, file));
+    dict.set_item("files", files.collect::<PyResult<Vec<_>>>()?)?;
     dict.set_item("input_records", report.read.records)?;
     dict.set_item("input_bytes", report.input_bytes)?;
     dict.set_item("input_digest", report.read.digest)?;
@@ -283,5 +320,18 @@ fn report_dict<'py>(py: Python<'py>, report: &Report, seed: u128) -> PyResult<Bo
     dict.set_item("seconds", seconds)?;
     dict.set_item("peak_memory", report.peak_memory)?;
     dict.set_item("scratch_bytes", report.scratch_bytes)?;
+    Ok(dict)
+}
+
+fn file_dict<'py>(py: Python<'py>, file: &FileReport) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("path", PyBytes::new(py, file.path.as_os_str().as_bytes()))?;
+    dict.set_item("records", file.records)?;
+    dict.set_item("bytes", file.bytes)?;
+    dict.set_item("size", file.size)?;
+    dict.set_item("digest", file.digest)?;
+    dict.set_item("index", file.index)?;
+    dict.set_item("split", &file.split)?;
+    dict.set_item("epoch", file.epoch)?;
     Ok(dict)
 }

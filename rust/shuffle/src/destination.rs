@@ -7,14 +7,17 @@
 //! the same destination can tell and remove it. Where a file system has no unnamed files the sibling
 //! exists from the start.
 //!
-//! Devices, FIFOs and descriptors are streamed to and never replaced.
+//! Devices, FIFOs and descriptors are streamed to and never replaced. Several files are a
+//! [`ShardSet`], which has a way of its own.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
@@ -22,15 +25,20 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{At, Result};
 use crate::options::{Output, Tuning};
+use crate::pattern::Pattern;
 use crate::pool::ALIGN;
-use crate::run::Run;
+use crate::run::{Run, lock};
 use crate::scratch::{UNSYNCED, is_direct, write_all_at};
+use crate::shard_set::{Manifest, ShardSet};
+use crate::space::space;
 use crate::stream::Stream;
 
 /// A destination that is ready to take the output.
 pub(crate) enum Destination {
     File(Replacement),
     Stream(Stream),
+    /// The files, and the bytes of those that are finished.
+    Set(ShardSet, Mutex<BTreeMap<u64, u64>>),
 }
 
 /// New content for a regular file, not yet visible.
@@ -55,7 +63,11 @@ pub(crate) fn random() -> u64 {
 impl Destination {
     /// Makes ready for the output: finds out what the destination is, and whether it can be
     /// written, before any work is done.
-    pub fn open(output: &Output, tuning: &Tuning, run: &Run) -> Result<Self> {
+    pub fn open(output: &Output, set: Option<Pattern>, tuning: &Tuning, run: &Run) -> Result<Self> {
+        if let Some(pattern) = set {
+            let set = ShardSet::open(pattern, tuning)?;
+            return Ok(Self::Set(set, Mutex::default()));
+        }
         let path = match output {
             Output::Open(file, path) => return Stream::of(file, path).map(Self::Stream),
             Output::Path(path) => path,
@@ -80,7 +92,32 @@ impl Destination {
         matches!(self, Self::Stream(_))
     }
 
-    /// Reserves space for `total` bytes.
+    /// The directory that it is in; a stream is in none.
+    pub fn dir(&self) -> Option<&Path> {
+        match self {
+            Self::File(file) => Some(parent(&file.target)),
+            Self::Set(set, _) => Some(set.dir()),
+            Self::Stream(_) => None,
+        }
+    }
+
+    /// The one file that it replaces.
+    pub fn target(&self) -> Option<&Path> {
+        match self {
+            Self::File(file) => Some(&file.target),
+            _ => None,
+        }
+    }
+
+    /// Bytes of file `number` of a set, which is finished.
+    pub fn size(&self, number: u64) -> u64 {
+        match self {
+            Self::Set(_, sizes) => lock(sizes).get(&number).copied().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// Makes sure of space for `total` bytes.
     pub fn reserve(&self, total: u64) -> Result<()> {
         match self {
             Self::File(file) if file.reserve && total > 0 => {
@@ -91,14 +128,29 @@ impl Destination {
                     Err(error) => Err(error).at(&file.path),
                 }
             }
+            Self::Set(set, _) if space(set.dir())?.0 < total => Err(Errno::NOSPC).at(set.dir()),
             _ => Ok(()),
         }
     }
 
-    /// Writes the first `len` bytes of `frame` at `offset`. Bytes of the frame behind `len` may be
+    /// Writes the first `len` bytes of `frame` at `offset` of file `number` of a set, or of the only
+    /// one. Bytes of the frame behind `len` may be
     /// overwritten: a direct write ends at an aligned offset, and the file is cut later.
-    pub fn write(&self, frame: &mut [u8], len: usize, offset: u64, run: &Run) -> Result<()> {
+    pub fn write(
+        &self,
+        number: u64,
+        frame: &mut [u8],
+        len: usize,
+        offset: u64,
+        run: &Run,
+    ) -> Result<()> {
         match self {
+            Self::Set(set, _) if set.is_direct() => {
+                let padded = len.next_multiple_of(ALIGN);
+                frame[len..padded].fill(0);
+                set.write_at(number, &frame[..padded], offset)
+            }
+            Self::Set(set, _) => set.write_at(number, &frame[..len], offset),
             Self::Stream(stream) => stream.write(&frame[..len], run),
             Self::File(file) if is_direct(&file.file) => {
                 let padded = len.next_multiple_of(ALIGN);
@@ -117,10 +169,23 @@ impl Destination {
         }
     }
 
-    /// Makes the `total` bytes written the destination's content.
-    pub fn publish(self, total: u64, run: &Run) -> Result<()> {
+    /// File `number` has all its bytes, which are `len`.
+    pub fn finish(&self, number: u64, len: u64) -> Result<()> {
         match self {
-            Self::File(file) => file.publish(total, run),
+            Self::File(file) => file.finish(len),
+            Self::Set(set, sizes) => {
+                lock(sizes).insert(number, len);
+                set.finish(number, len)
+            }
+            Self::Stream(_) => Ok(()),
+        }
+    }
+
+    /// Makes what was written the destination's content; a set is described by `manifest`.
+    pub fn publish(self, manifest: &Manifest, run: &Run) -> Result<()> {
+        match self {
+            Self::File(file) => file.publish(run),
+            Self::Set(set, _) => set.publish(manifest, run),
             Self::Stream(_) => Ok(()),
         }
     }
@@ -202,19 +267,19 @@ impl Replacement {
         }
     }
 
-    /// The directory that the file is in.
-    pub fn dir(&self) -> &Path {
-        parent(&self.target)
-    }
-
-    fn publish(mut self, total: u64, run: &Run) -> Result<()> {
-        let path = self.path.clone();
-        retry_on_intr(|| rustix::fs::ftruncate(&self.file, total)).at(&path)?;
+    /// All `len` bytes are written: they, and who may read them, go to the disk.
+    fn finish(&self, len: u64) -> Result<()> {
+        let path = &self.path;
+        retry_on_intr(|| rustix::fs::ftruncate(&self.file, len)).at(path)?;
         if let Some(old) = &self.old {
             let mode = self.keep_owner(old);
-            retry_on_intr(|| rustix::fs::fchmod(&self.file, mode)).at(&path)?;
+            retry_on_intr(|| rustix::fs::fchmod(&self.file, mode)).at(path)?;
         }
-        retry_on_intr(|| rustix::fs::fsync(&self.file)).at(&path)?;
+        retry_on_intr(|| rustix::fs::fsync(&self.file)).at(path)
+    }
+
+    fn publish(mut self, run: &Run) -> Result<()> {
+        let path = self.path.clone();
         run.check()?;
         // Opened now: after the rename there is no way back.
         let parent = parent(&self.target).to_owned();
@@ -324,10 +389,10 @@ mod tests {
     fn replace(path: &Path, bytes: &[u8], tuning: &Tuning) -> Result<()> {
         let control = Control::new();
         let run = Run::new(&control);
-        let destination = Destination::open(&Output::Path(path.to_owned()), tuning, &run)?;
+        let destination = Destination::open(&Output::Path(path.to_owned()), None, tuning, &run)?;
         let mut frame = bytes.to_vec();
         frame.resize(bytes.len().next_multiple_of(ALIGN), 0xEE);
-        let tuned = Destination::write(&destination, &mut frame, bytes.len(), 0, &run);
+        let tuned = destination.write(0, &mut frame, bytes.len(), 0, &run);
         // A vector is not aligned; file systems that mind get the buffered way.
         if tuned.is_err() {
             drop(destination);
@@ -340,7 +405,8 @@ mod tests {
                 },
             );
         }
-        destination.publish(bytes.len() as u64, &run)
+        destination.finish(0, bytes.len() as u64)?;
+        destination.publish(&Manifest::default(), &run)
     }
 
     #[test]
@@ -372,7 +438,9 @@ mod tests {
                 no_tmpfile,
                 ..Tuning::default()
             };
-            drop(Destination::open(&Output::Path(path.clone()), &tuning, &run).expect("made"));
+            drop(
+                Destination::open(&Output::Path(path.clone()), None, &tuning, &run).expect("made"),
+            );
             assert_eq!(std::fs::read(&path).expect("there"), b"old");
             assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 1);
         }
@@ -393,9 +461,9 @@ mod tests {
             ..Tuning::default()
         };
         let output = Output::Path(path);
-        let living = Destination::open(&output, &tuning, &run).expect("made");
+        let living = Destination::open(&output, None, &tuning, &run).expect("made");
         assert!(!dead.exists() && other.exists());
-        let second = Destination::open(&output, &tuning, &run).expect("made");
+        let second = Destination::open(&output, None, &tuning, &run).expect("made");
         let siblings = || std::fs::read_dir(dir.path()).expect("readable").count() - 1;
         assert_eq!(siblings(), 2, "both runs live");
         drop((living, second));

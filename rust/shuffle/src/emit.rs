@@ -29,6 +29,7 @@ struct Admitted {
     reading: u32,
     tally: Tally,
     position: u64,
+    record: u64,
     limit: u64,
 }
 
@@ -41,8 +42,9 @@ impl Admitted {
 struct State {
     buckets: Range<usize>,
     window: VecDeque<Admitted>,
-    /// Where the next bucket to be admitted begins in the output.
+    /// Where the next bucket to be admitted begins in the output, in bytes and in records.
     position: u64,
+    record: u64,
     /// Records that may still be written.
     left: u64,
     written: Tally,
@@ -62,9 +64,9 @@ pub(crate) struct Emission<'a> {
 }
 
 /// Where the output stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
-    /// Bytes of output.
+    /// Bytes of output, prefixes not counted.
     pub position: u64,
     /// Records that may still be written.
     pub left: u64,
@@ -93,6 +95,7 @@ impl<'a> Emission<'a> {
                 buckets,
                 window: VecDeque::new(),
                 position: from.position,
+                record: from.written.records,
                 left: from.left,
                 written: from.written,
                 end: from.position,
@@ -136,9 +139,11 @@ impl<'a> Emission<'a> {
                 reading: 0,
                 tally,
                 position: state.position,
+                record: state.record,
                 limit,
             });
             state.left -= limit;
+            state.record += limit;
             state.position += tally.bytes + tally.records * self.gather.delimiter.len() as u64;
             self.changed.notify_all();
         }
@@ -178,6 +183,7 @@ impl<'a> Emission<'a> {
                 prefix_bits: self.prefix_bits,
                 tally: admitted.tally,
                 position: admitted.position,
+                record: admitted.record,
                 limit: admitted.limit,
             };
             let (written, end) = self.gather.bucket(&loaded, index)?;

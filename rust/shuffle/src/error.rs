@@ -40,6 +40,22 @@ pub enum Error {
         /// What was seen.
         how: String,
     },
+    /// An input is not what its format demands.
+    #[error("{}: {how}", path.display())]
+    Format {
+        /// The input, as the caller named it.
+        path: PathBuf,
+        /// What is wrong, and where.
+        how: String,
+    },
+    /// An input needs a larger window than the memory limit has room for.
+    #[error("{}: needs a window of {window} bytes", path.display())]
+    Window {
+        /// The input, as the caller named it.
+        path: PathBuf,
+        /// Bytes of the window.
+        window: u64,
+    },
     /// Records read and records written are not the same.
     #[error("{0}")]
     Integrity(String),

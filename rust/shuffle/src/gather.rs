@@ -25,6 +25,7 @@ use crate::order::Keys;
 use crate::record::{Body, for_records, record_at};
 use crate::run::Run;
 use crate::scatter::copy;
+use crate::sections::Sections;
 use crate::sort;
 use crate::spool::Spool;
 
@@ -39,11 +40,12 @@ pub(crate) struct Gather<'a> {
     pub run: &'a Run<'a>,
     /// The longest index that a worker had, in entries.
     pub longest_index: AtomicUsize,
-    pub keys: Keys,
+    pub keys: Keys<'a>,
     pub delimiter: &'a [u8],
     pub inputs: &'a [InputFile],
     pub spool: &'a Spool<'a>,
     pub frames: &'a Frames<'a>,
+    pub sections: &'a Sections<'a>,
 }
 
 /// One bucket, all of it in memory.
@@ -53,8 +55,9 @@ pub(crate) struct Loaded<'b> {
     pub prefix_bits: u32,
     /// What was scattered into it.
     pub tally: Tally,
-    /// Where its stretch of the output begins.
+    /// Where its stretch of the output begins, in bytes and in records.
     pub position: u64,
+    pub record: u64,
     /// Only so many of its records are written.
     pub limit: u64,
 }
@@ -113,16 +116,7 @@ impl<'a> Gather<'a> {
     pub fn bucket(&self, loaded: &Loaded, index: &mut [u64]) -> Result<(Tally, u64)> {
         let n = loaded.tally.records;
         let capacity = entries_of(index.len());
-        let delimiters = loaded.tally.records * self.delimiter.len() as u64;
-        let end = loaded.position + loaded.tally.bytes + delimiters;
-        let mut out = Writer {
-            gather: self,
-            cursor: self.frames.cursor(loaded.position, end),
-            tally: Tally::default(),
-            left_over: Tally::default(),
-            limit: loaded.limit,
-            open: None,
-        };
+        let (mut written, mut left_over) = (Tally::default(), Tally::default());
         let places = PlaceBits::of(&loaded.blocks);
         // Slices small enough that one that is a little larger than the mean still fits.
         let mut slice = Slice { bits: 0, value: 0 };
@@ -148,19 +142,26 @@ impl<'a> Gather<'a> {
             let (entries, sorted) = (&entries[..len], &mut sorted[..len]);
             sort::sort(entries, sorted, words_as_counters(counters));
             self.order_ties(loaded, places, sorted)?;
-            self.copy(loaded, places, sorted, &mut out)?;
+            let wanted = (loaded.limit - written.records).min(len as u64) as usize;
+            let (wanted, beyond) = sorted.split_at(wanted);
+            self.copy(loaded, places, wanted, &mut written)?;
+            self.leave(loaded, places, beyond, &mut left_over)?;
             slice.value += 1;
         }
-        out.cursor.leave();
-        let mut all = out.tally;
-        all.merge(&out.left_over);
+        let mut all = written;
+        all.merge(&left_over);
         if all != loaded.tally {
             return Err(Error::Integrity(format!(
                 "{} records ({} bytes) were scattered to a bucket and {} ({} bytes) came out of it",
                 loaded.tally.records, loaded.tally.bytes, all.records, all.bytes
             )));
         }
-        Ok((out.tally, out.cursor.position()))
+        Ok((written, loaded.position + self.output_bytes(&written)))
+    }
+
+    /// Bytes that so many records take in the output.
+    fn output_bytes(&self, tally: &Tally) -> u64 {
+        tally.bytes + tally.records * self.delimiter.len() as u64
     }
 
     /// Fills the index with the bucket's records whose keys are in `slice`; `None` when there are
@@ -230,13 +231,13 @@ impl<'a> Gather<'a> {
             places_of.extend(sorted[from..to].iter().map(|entry| entry & place_mask));
         }
         places_of.sort_unstable();
-        let mut identities = try_vec::<(u64, (u64, u32, u64))>(n, "tied records")?;
+        let mut identities = try_vec::<(u64, ((u64, u64), u32, u64))>(n, "tied records")?;
         for (number, block) in loaded.blocks.iter().enumerate() {
             self.run.check()?;
             for_records(block, |found, _| {
                 let place = (number as u64) << places.block_shift | found.at as u64;
                 if places_of.binary_search(&place).is_ok() {
-                    let key = self.keys.stream(found.input).at(found.index);
+                    let key = self.keys.stream(found.input).ordered(found.index);
                     identities.push((place, (key, found.input, found.index)));
                 }
                 Ok(())
@@ -255,37 +256,89 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    /// Copies the records of a sorted index to the output.
+    /// Copies the records of a sorted index, which follow on those `written` of the bucket.
     fn copy(
         &self,
         loaded: &Loaded,
         places: PlaceBits,
         sorted: &[u64],
-        out: &mut Writer,
+        written: &mut Tally,
     ) -> Result<()> {
-        for (i, &entry) in sorted.iter().enumerate() {
-            if i % CHECKED == 0 {
-                self.run.check()?;
-            }
+        if sorted.is_empty() {
+            return Ok(());
+        }
+        let length = |i: usize| {
             if let Some(&ahead) = sorted.get(i + PREFETCH) {
                 let (number, at) = places.split(ahead);
-                // The first two lines; the others follow by themselves.
                 prefetch(loaded.blocks[number], at);
-                prefetch(loaded.blocks[number], at + 64);
             }
+            let (number, at) = places.split(sorted[i]);
+            let (_, body, _) = record_at(loaded.blocks[number], at)?;
+            Ok(body.len() + self.delimiter.len() as u64)
+        };
+        let first = loaded.record + written.records;
+        let byte = loaded.position + self.output_bytes(written);
+        let segments = self.sections.segments(first, byte, sorted.len(), length)?;
+        let bucket_end = loaded.position + self.output_bytes(&loaded.tally);
+        for (number, segment) in segments.iter().enumerate() {
+            if segment.begins {
+                self.sections.write_prefix(segment)?;
+            }
+            let byte = loaded.position + self.output_bytes(written);
+            let end = segments
+                .get(number + 1)
+                .map_or(bucket_end, |next| next.section.start());
+            let mut out = Writer {
+                gather: self,
+                cursor: self.frames.cursor(segment.section, byte, end),
+                tally: Tally::default(),
+                open: None,
+            };
+            for i in segment.records.clone() {
+                if i % CHECKED == 0 {
+                    self.run.check()?;
+                }
+                if let Some(&ahead) = sorted.get(i + PREFETCH) {
+                    let (number, at) = places.split(ahead);
+                    // The first two lines; the others follow by themselves.
+                    prefetch(loaded.blocks[number], at);
+                    prefetch(loaded.blocks[number], at + 64);
+                }
+                let (number, at) = places.split(sorted[i]);
+                let block = loaded.blocks[number];
+                let (_, body, end) = record_at(block, at)?;
+                match body {
+                    Body::Whole(record) => {
+                        let start = end - record.len();
+                        out.whole(record, block.len() - start)?;
+                    }
+                    Body::Long { len, hash, place } => {
+                        // Its input stands at the head of its slab, which only a walk finds.
+                        let input = self.input_of(block, at)?;
+                        out.long(input, len, hash, place)?;
+                    }
+                }
+            }
+            out.cursor.leave();
+            self.sections.add(segment.section, &out.tally);
+            written.merge(&out.tally);
+        }
+        Ok(())
+    }
+
+    /// Accounts for records that are not wanted.
+    fn leave(
+        &self,
+        loaded: &Loaded,
+        places: PlaceBits,
+        beyond: &[u64],
+        left_over: &mut Tally,
+    ) -> Result<()> {
+        for &entry in beyond {
             let (number, at) = places.split(entry);
-            let block = loaded.blocks[number];
-            let (_, body, end) = record_at(block, at)?;
-            match body {
-                Body::Whole(record) => {
-                    let start = end - record.len();
-                    out.whole(record, block.len() - start)?;
-                }
-                Body::Long { len, hash, place } => {
-                    // Its input stands at the head of its slab, which only a walk finds.
-                    let input = self.input_of(block, at)?;
-                    out.long(input, len, hash, place)?;
-                }
+            match record_at(loaded.blocks[number], at)?.1 {
+                Body::Whole(record) => left_over.add(record),
+                Body::Long { len, hash, .. } => left_over.add_hashed(len, hash),
             }
         }
         Ok(())
@@ -305,14 +358,11 @@ impl<'a> Gather<'a> {
     }
 }
 
-/// One bucket's way into the frames.
+/// One segment's way into the frames.
 struct Writer<'g, 'a> {
     gather: &'g Gather<'a>,
     cursor: FrameCursor<'g, 'a>,
     tally: Tally,
-    /// Records beyond the limit: not written, but accounted for.
-    left_over: Tally,
-    limit: u64,
     /// The input that the last long record came from.
     open: Option<(usize, std::sync::Arc<std::fs::File>)>,
 }
@@ -321,10 +371,6 @@ impl Writer<'_, '_> {
     /// Writes a record that is in memory; `readable` bytes can be read from its start.
     #[inline(always)]
     fn whole(&mut self, record: &[u8], readable: usize) -> Result<()> {
-        if self.tally.records == self.limit {
-            self.left_over.add(record);
-            return Ok(());
-        }
         let delimiter = self.gather.delimiter;
         let room = self.cursor.room()?;
         let whole = record.len() + delimiter.len();
@@ -377,12 +423,8 @@ impl Writer<'_, '_> {
 
     /// Writes a long record from where it lies.
     fn long(&mut self, input: usize, len: u64, hash: u128, place: u64) -> Result<()> {
-        if self.tally.records == self.limit {
-            self.left_over.add_hashed(len, hash);
-            return Ok(());
-        }
         let file = &self.gather.inputs[input];
-        let regular = file.size().is_some();
+        let regular = file.has_places();
         if regular && self.open.as_ref().is_none_or(|open| open.0 != input) {
             self.open = Some((input, file.open()?));
         }

@@ -8,8 +8,12 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
+use crate::decode::{self, Encoding, LOOK};
 use crate::error::{At, Error, Result};
+use crate::header::Header;
+use crate::options::InputFormat;
 use crate::run::Run;
+use crate::split::Splitter;
 
 /// Where records come from.
 #[derive(Clone, Debug)]
@@ -25,6 +29,17 @@ pub enum Input {
 pub(crate) struct InputFile {
     input: Input,
     pub kind: Kind,
+    /// How its bytes are stored; `None` for a stream, which tells when it is read.
+    pub encoding: Option<Encoding>,
+    /// The window that its decoder needs, as far as its first bytes tell.
+    pub window: u64,
+}
+
+/// How one looks at inputs.
+pub(crate) struct Look<'a> {
+    pub format: InputFormat,
+    pub splitter: &'a Splitter,
+    pub header: &'a Header,
 }
 
 /// How an input can be read.
@@ -58,7 +73,12 @@ impl Stamp {
 
 impl InputFile {
     /// Looks at an input without consuming anything of it, and makes sure that it can be read.
-    pub fn look(input: Input) -> Result<Self> {
+    /// Records begin `skip` bytes behind its start.
+    pub fn look(input: Input, skip: u64, look: &Look) -> Result<Self> {
+        let told = match look.format {
+            InputFormat::Auto => None,
+            InputFormat::Is(encoding) => Some(encoding),
+        };
         let path = input.path().to_owned();
         let (file, start) = match &input {
             // Opening a FIFO waits for its writer and belongs to the reading; a look must not.
@@ -72,6 +92,8 @@ impl InputFile {
                         return Ok(Self {
                             input,
                             kind: Kind::Stream,
+                            encoding: told,
+                            window: 0,
                         });
                     }
                 }
@@ -91,6 +113,7 @@ impl InputFile {
                 if hidden {
                     Kind::Stream
                 } else {
+                    let start = start + skip;
                     Kind::Regular {
                         start,
                         size: stamp.size.saturating_sub(start),
@@ -100,14 +123,75 @@ impl InputFile {
             }
             _ => Kind::Stream,
         };
-        Ok(Self { input, kind })
+        let mut this = Self {
+            input,
+            kind,
+            encoding: told,
+            window: 0,
+        };
+        if let Kind::Regular { size, .. } = kind {
+            let mut head = [0; LOOK];
+            let head = &mut head[..size.min(LOOK as u64) as usize];
+            // Raw inputs that are known as such are not read before their time.
+            if told != Some(Encoding::Raw) {
+                this.read_exact_at(&file, head, 0)?;
+            }
+            let encoding = told.unwrap_or_else(|| Encoding::recognise(head));
+            this.encoding = Some(encoding);
+            this.window = decode::window(encoding, head).unwrap_or(0);
+            if encoding == Encoding::Raw {
+                this.look_raw(&file, look)?;
+            }
+        }
+        Ok(this)
+    }
+
+    /// What can be known only of records that lie in a regular file as they are.
+    fn look_raw(&mut self, file: &File, look: &Look) -> Result<()> {
+        if look.header.is_wanted() {
+            let (mut at, size) = (0, self.size().unwrap_or(0));
+            let taken = look.header.take(self.path(), look.splitter, &mut |out| {
+                let n = (size - at).min(out.len() as u64) as usize;
+                self.read_exact_at(file, &mut out[..n], at)?;
+                at += n as u64;
+                Ok(n)
+            })?;
+            if let Kind::Regular { start, size, .. } = &mut self.kind {
+                *start += taken.len;
+                *size -= taken.len;
+            }
+        }
+        match (look.splitter.fixed(), self.size()) {
+            (Some(record), Some(size)) if size % record as u64 != 0 => {
+                Err(self.not_whole(record, size))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error of an input that is not a whole number of records.
+    pub fn not_whole(&self, record: usize, size: u64) -> Error {
+        Error::Format {
+            path: self.path().to_owned(),
+            how: format!("has {size} bytes, which is not a multiple of record_bytes {record}"),
+        }
+    }
+
+    /// Whether a record can be read again by its place.
+    pub fn has_places(&self) -> bool {
+        self.can_be_read_again() && self.encoding == Some(Encoding::Raw)
+    }
+
+    /// Whether all of it can be read several times.
+    pub fn can_be_read_again(&self) -> bool {
+        self.kind != Kind::Stream
     }
 
     pub fn path(&self) -> &Path {
         self.input.path()
     }
 
-    /// Bytes, when they are known.
+    /// Bytes as they are stored, when they are known.
     pub fn size(&self) -> Option<u64> {
         match self.kind {
             Kind::Regular { size, .. } => Some(size),
@@ -208,26 +292,36 @@ pub(crate) fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<us
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Records;
     use std::io::Write;
+
+    fn look(path: &Path) -> Result<InputFile> {
+        let splitter = Splitter::new(&Records::Delimited(b"\n".to_vec()));
+        let look = Look {
+            format: InputFormat::Auto,
+            splitter: &splitter,
+            header: &Header::new(0),
+        };
+        InputFile::look(Input::Path(path.into()), 0, &look)
+    }
 
     #[test]
     fn looks_tell_files_streams_and_directories_apart() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a");
         std::fs::write(&path, b"abc").expect("written");
-        let input = InputFile::look(Input::Path(path.into())).expect("readable");
+        let input = look(&path).expect("readable");
         assert_eq!(input.size(), Some(3));
         assert!(matches!(
-            InputFile::look(Input::Path(dir.path().into())),
+            look(dir.path()),
             Err(Error::Io { source, .. }) if source.raw_os_error() == Some(21)
         ));
         assert!(matches!(
-            InputFile::look(Input::Path(dir.path().join("missing").into())),
+            look(&dir.path().join("missing")),
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound
         ));
         if cfg!(target_os = "linux") {
-            let kernel =
-                InputFile::look(Input::Path(Path::new("/proc/self/status").into())).expect("there");
+            let kernel = look(Path::new("/proc/self/status")).expect("there");
             assert_eq!(kernel.kind, Kind::Stream);
         }
     }
@@ -236,7 +330,7 @@ mod tests {
     fn a_changed_file_is_seen() {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(b"abc").expect("written");
-        let input = InputFile::look(Input::Path(file.path().into())).expect("readable");
+        let input = look(file.path()).expect("readable");
         let open = input.open().expect("unchanged");
         file.write_all(b"d").expect("written");
         assert!(matches!(

@@ -23,17 +23,16 @@ use std::time::Instant;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::block_queue::{BlockQueue, QueuedBlock};
-use crate::destination::Destination;
 use crate::digest::Tally;
 use crate::emit::{Emission, Progress};
 use crate::error::{Error, Result};
 use crate::gather::Gather;
 use crate::input::InputFile;
 use crate::options::Job;
-use crate::order::Keys;
+use crate::order::{Keys, Parts};
 use crate::plan::Plan;
 use crate::pool::Part;
-use crate::reader::{LongRecord, Reader};
+use crate::reader::{LongRecord, Reader, Reading};
 use crate::record::{Body, for_records};
 use crate::report::{GATHER, SCATTER, Seconds};
 use crate::run::{Run, lock};
@@ -53,19 +52,24 @@ pub(crate) struct Context<'a> {
     pub run: &'a Run<'a>,
     pub inputs: &'a [InputFile],
     pub splitter: &'a Splitter,
-    pub keys: Keys,
+    pub keys: Keys<'a>,
+    /// Parts of the key space whose records are counted.
+    pub parts: Option<&'a Parts>,
+    /// Called when what was read, and the counts of the parts, are known and nothing is written;
+    /// returns how many records of this epoch will be.
+    pub counted: &'a (dyn Fn(&Tally, &[u64]) -> Result<u64> + Sync),
     pub store: &'a Store,
     pub spool: &'a Spool<'a>,
+    pub reading: Reading<'a>,
     pub sample: Option<&'a Sample>,
     pub gather: &'a Gather<'a>,
-    pub destination: &'a Destination,
     /// The workers' private memory.
-    pub parts: &'a [Mutex<Part>],
+    pub parts_of_workers: &'a [Mutex<Part>],
 }
 
-/// The run so far.
-pub(crate) struct Levels<'a> {
-    cx: Context<'a>,
+/// The run so far, all epochs together.
+#[derive(Default)]
+pub(crate) struct Totals {
     /// What the first scan over the inputs saw; every later one must see the same.
     pub read: Option<Tally>,
     pub input_bytes: u64,
@@ -73,7 +77,16 @@ pub(crate) struct Levels<'a> {
     pub seconds: Seconds,
     pub scratch_bytes: u64,
     pub passes: u32,
-    reserved: bool,
+}
+
+/// One epoch of the run.
+pub(crate) struct Levels<'a> {
+    cx: Context<'a>,
+    pub totals: Totals,
+    /// The epoch's first scan over the inputs is done.
+    scanned: bool,
+    /// Records of the parts, from that scan.
+    counts: Vec<u64>,
 }
 
 /// A level's scratch file, made when the first block is written.
@@ -104,21 +117,12 @@ enum Source {
 }
 
 impl<'a> Levels<'a> {
-    pub fn new(cx: Context<'a>) -> Self {
-        let left = cx.job.sample.unwrap_or(u64::MAX);
+    pub fn new(cx: Context<'a>, totals: Totals) -> Self {
         Self {
             cx,
-            read: None,
-            input_bytes: 0,
-            progress: Progress {
-                position: 0,
-                left,
-                written: Tally::default(),
-            },
-            seconds: Seconds::default(),
-            scratch_bytes: 0,
-            passes: 0,
-            reserved: false,
+            totals,
+            scanned: false,
+            counts: vec![0; cx.parts.map_or(0, Parts::len)],
         }
     }
 
@@ -128,6 +132,8 @@ impl<'a> Levels<'a> {
         let n = 1usize << self.cx.plan.sizes.bits;
         self.cx.store.begin(0..n, self.cx.plan.resident_end);
         self.scatter(&Source::Inputs, true, &scratch)?;
+        let read = self.totals.read.unwrap_or_default();
+        self.totals.progress.left = (self.cx.counted)(&read, &self.counts)?;
         self.walk(&scratch)
     }
 
@@ -144,7 +150,10 @@ impl<'a> Levels<'a> {
             )
         });
         let source = match on_full {
-            OnFull::Drop => Source::Inputs,
+            OnFull::Drop => {
+                self.cx.spool.clear();
+                Source::Inputs
+            }
             OnFull::Spill => {
                 let scratch = above.made.get().map(Arc::clone);
                 Source::Blocks(BlockQueue::new(
@@ -158,17 +167,20 @@ impl<'a> Levels<'a> {
         // free.
         let free = self.cx.store.n_free();
         let blocks = self.blocks_of(&tally);
-        let share = (self.cx.store.n_blocks() / (2 * (self.cx.parts.len() + 2))).max(1);
+        let share = (self.cx.store.n_blocks() / (2 * (self.cx.parts_of_workers.len() + 2))).max(1);
         let wanted = blocks.div_ceil(share).next_power_of_two().ilog2() + 1;
         let most = (free / 3).max(2).ilog2();
         let bits = self.cx.job.tuning.bits.unwrap_or(wanted).min(most).max(1);
         if prefix_bits + bits > 60 {
+            if tally.records == 1 {
+                return Err(does_not_fit(self.cx.job.memory_limit));
+            }
             return Err(Error::MemoryLimit(format!(
                 "memory_limit is too small for {} records with one key",
                 tally.records
             )));
         }
-        if free < (1 << bits) + self.cx.parts.len() {
+        if free < (1 << bits) + self.cx.parts_of_workers.len() {
             return Err(Error::MemoryLimit(format!(
                 "memory_limit must be larger than {} bytes: no blocks are left for a part of {} \
                  records",
@@ -200,18 +212,9 @@ impl<'a> Levels<'a> {
 
     /// Emits all buckets of the level, in order.
     fn walk(&mut self, scratch: &LazyScratch) -> Result<()> {
-        if !self.reserved {
-            // The first level is scattered: what will be written is known.
-            self.reserved = true;
-            let read = self.read.unwrap_or_default();
-            if self.cx.job.sample.is_none_or(|n| n >= read.records) {
-                let delimiters = read.records * self.cx.splitter.delimiter().len() as u64;
-                self.cx.destination.reserve(read.bytes + delimiters)?;
-            }
-        }
         let n = self.cx.store.level(|level| level.buckets.len());
         let mut next = 0;
-        while next < n && self.progress.left > 0 {
+        while next < n && self.totals.progress.left > 0 {
             let ready = self.at_hand(next);
             if !ready.is_empty() {
                 next = ready.end;
@@ -269,7 +272,7 @@ impl<'a> Levels<'a> {
     fn next_pass(&self, next: usize) -> usize {
         let n_blocks = self.cx.store.n_blocks();
         self.cx.store.level(|level| {
-            let (mut used, mut end) = (self.cx.parts.len() + 2, next);
+            let (mut used, mut end) = (self.cx.parts_of_workers.len() + 2, next);
             while let Some(bucket) = level.buckets.get(end) {
                 used += self.blocks_of(&bucket.tally) + 1;
                 if used > n_blocks {
@@ -307,22 +310,23 @@ impl<'a> Levels<'a> {
             None
         };
         self.cx.run.control.start_phase(SCATTER, total);
-        // The edge of a sample is found in the first scan over the inputs.
-        let sample = self.cx.sample.filter(|_| self.read.is_none());
+        // The edge of a sample is found in the first scan over the inputs, and parts are counted.
+        let sample = self.cx.sample.filter(|_| !self.scanned);
+        let parts = self.cx.parts.filter(|_| !self.scanned);
         let sizes = &self.cx.plan.sizes;
         let keys = self.cx.keys;
-        let wanted = |input, index| {
-            sample.is_none_or(|sample| sample.may_want(keys.stream(input).at(index)))
+        let bucket = |input, index| {
+            let key = keys.stream(input).at(index);
+            let wanted = sample.is_none_or(|sample| sample.may_want(key));
+            let kept =
+                |&bucket: &usize| bucket >= fan.keep_start && bucket < self.cx.store.open_end();
+            fan.bucket(key).filter(|_| wanted).filter(kept)
         };
-        let reader = Reader::new(
-            self.cx.inputs,
-            self.cx.splitter,
-            self.cx.spool,
-            sizes.reader,
-            &wanted,
-            self.cx.run,
-        );
-        let seen = Mutex::new((Tally::default(), 0u64));
+        let reader = Reader::new(self.cx.reading, &bucket);
+        if from_inputs {
+            self.cx.spool.clear();
+        }
+        let seen = Mutex::new((Tally::default(), 0u64, self.counts.clone()));
         let this = &*self;
         thread::scope(|scope| -> Result<()> {
             let scratch_of =
@@ -336,24 +340,35 @@ impl<'a> Levels<'a> {
             let (reader, seen) = (&reader, &seen);
             let workers: Vec<_> = this
                 .cx
-                .parts
+                .parts_of_workers
                 .iter()
                 .map(|part| {
                     let work = move || {
                         let mut part = lock(part);
-                        let scatter =
-                            Scatter::new(this.cx.store, this.cx.run, fan, sizes.slab, sample)?;
-                        let (tally, bytes) = match source {
+                        let mut scatter = Scatter::new(
+                            this.cx.store,
+                            this.cx.run,
+                            fan,
+                            sizes.slab,
+                            sample,
+                            parts,
+                        )?;
+                        let buffer = part.as_mut();
+                        let bytes = match source {
                             Source::Inputs => {
-                                this.scatter_inputs(reader, scatter, part.as_mut(), first, sample)?
+                                this.scatter_inputs(reader, &mut scatter, buffer, sample)?
                             }
                             Source::Blocks(blocks) => {
-                                (this.scatter_blocks(blocks, scatter, part.as_mut())?, 0)
+                                this.scatter_blocks(blocks, &mut scatter, buffer)?
                             }
                         };
+                        let tally = scatter.finish(first);
                         let mut seen = lock(seen);
                         seen.0.merge(&tally);
                         seen.1 += bytes;
+                        for (sum, count) in seen.2.iter_mut().zip(&scatter.counts) {
+                            *sum += count;
+                        }
                         Ok(())
                     };
                     this.cx.run.spawn(scope, "scatter", work)
@@ -375,22 +390,24 @@ impl<'a> Levels<'a> {
             });
             this.cx
                 .store
-                .finish(largest.unwrap_or(0) * (this.cx.parts.len() + 2));
+                .finish(largest.unwrap_or(0) * (this.cx.parts_of_workers.len() + 2));
             spawned
         })
         .or_else(|_| self.cx.run.outcome())?;
         self.cx.run.outcome()?;
-        let (seen, bytes) = *lock(&seen);
+        let (seen, bytes, counts) = std::mem::take(&mut *lock(&seen));
         if from_inputs {
-            self.passes += 1;
-            match self.read {
-                None => (self.read, self.input_bytes) = (Some(seen), bytes),
+            self.scanned = true;
+            self.counts = counts;
+            self.totals.passes += 1;
+            match self.totals.read {
+                None => (self.totals.read, self.totals.input_bytes) = (Some(seen), bytes),
                 Some(read) if read != seen => {
                     return Err(self.differs(read, seen));
                 }
                 Some(_) => {}
             }
-            let streams = self.cx.inputs.iter().any(|input| input.size().is_none());
+            let streams = !self.cx.inputs.iter().all(InputFile::can_be_read_again);
             let evicted = self
                 .cx
                 .store
@@ -403,8 +420,8 @@ impl<'a> Levels<'a> {
             .cx
             .store
             .level(|level| std::mem::take(&mut level.scratch_blocks));
-        self.scratch_bytes += u64::from(scratch_blocks) * sizes.block as u64;
-        self.seconds.scatter += start.elapsed().as_secs_f64();
+        self.totals.scratch_bytes += u64::from(scratch_blocks) * sizes.block as u64;
+        self.totals.seconds.scatter += start.elapsed().as_secs_f64();
         Ok(())
     }
 
@@ -425,11 +442,10 @@ impl<'a> Levels<'a> {
     fn scatter_inputs(
         &self,
         reader: &Reader,
-        mut scatter: Scatter,
+        scatter: &mut Scatter,
         buffer: &mut [u8],
-        first: bool,
         sample: Option<&Sample>,
-    ) -> Result<(Tally, u64)> {
+    ) -> Result<u64> {
         let mut bytes = 0;
         while let Some(batch) = reader.next(buffer)? {
             let places = Places {
@@ -451,33 +467,33 @@ impl<'a> Levels<'a> {
                 }
             }
         }
-        Ok((scatter.finish(first), bytes))
+        Ok(bytes)
     }
 
-    /// A worker's part of a pass over a bucket's blocks.
+    /// A worker's part of a pass over a bucket's blocks, which are none of the input's bytes.
     fn scatter_blocks(
         &self,
         queue: &BlockQueue,
-        mut scatter: Scatter,
+        scatter: &mut Scatter,
         buffer: &mut [u8],
-    ) -> Result<Tally> {
+    ) -> Result<u64> {
         let buffer = &mut buffer[..self.cx.store.block_bytes()];
         while let Some(block) = queue.next(self.cx.run)? {
             match block {
                 QueuedBlock::Resident(block) => {
                     // SAFETY: the block was taken from the store for this source alone, and the
                     // queue hands it out once.
-                    self.scatter_block(&mut scatter, unsafe { self.cx.store.view(block) })?;
+                    self.scatter_block(scatter, unsafe { self.cx.store.view(block) })?;
                     self.cx.store.release_all(&[block]);
                 }
                 QueuedBlock::Spilled(number, scratch) => {
                     scratch.read(number, buffer)?;
                     queue.found(listed(buffer));
-                    self.scatter_block(&mut scatter, buffer)?;
+                    self.scatter_block(scatter, buffer)?;
                 }
             }
         }
-        Ok(scatter.finish(true))
+        Ok(0)
     }
 
     fn scatter_block(&self, scatter: &mut Scatter, block: &[u8]) -> Result<()> {
@@ -505,13 +521,12 @@ impl<'a> Levels<'a> {
     fn emit(&mut self, buckets: Range<usize>, scratch: &LazyScratch) -> Result<()> {
         let start = Instant::now();
         let made = scratch.made.get();
-        let total = self
-            .read
-            .map(|read| read.bytes + read.records * self.cx.splitter.delimiter().len() as u64);
-        self.cx
-            .run
-            .control
-            .start_phase(GATHER, total.filter(|_| self.cx.job.sample.is_none()));
+        let all = self.totals.read.map(|read| {
+            let delimiters = read.records * self.cx.splitter.delimiter().len() as u64;
+            (read.bytes + delimiters) * u64::from(self.cx.job.epochs.unwrap_or(1))
+        });
+        let total = all.filter(|_| self.cx.sample.is_none());
+        self.cx.run.control.start_phase(GATHER, total);
         self.cx.run.control.advance(self.cx.gather.frames.written());
         let emission = Emission::new(
             self.cx.store,
@@ -519,8 +534,8 @@ impl<'a> Levels<'a> {
             self.cx.gather,
             self.cx.run,
             buckets,
-            self.cx.parts.len(),
-            self.progress,
+            self.cx.parts_of_workers.len(),
+            self.totals.progress,
         );
         let this = &*self;
         thread::scope(|scope| -> Result<()> {
@@ -532,7 +547,7 @@ impl<'a> Levels<'a> {
                         .spawn(scope, "fetch", move || emission.fetch())?;
                 }
             }
-            for part in this.cx.parts {
+            for part in this.cx.parts_of_workers {
                 let body = move || emission.work(lock(part).as_mut_words());
                 this.cx.run.spawn(scope, "gather", body)?;
             }
@@ -540,8 +555,8 @@ impl<'a> Levels<'a> {
         })
         .or_else(|_| self.cx.run.outcome())?;
         self.cx.run.outcome()?;
-        self.progress = emission.progress();
-        self.seconds.gather += start.elapsed().as_secs_f64();
+        self.totals.progress = emission.progress();
+        self.totals.seconds.gather += start.elapsed().as_secs_f64();
         Ok(())
     }
 }

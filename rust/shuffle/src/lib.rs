@@ -15,19 +15,28 @@
 //! The plan ([`plan`]) chooses all sizes from the memory limit; the engine ([`engine`]) runs it. The
 //! output is the same for every plan.
 
+mod append;
 mod block_queue;
 mod cache;
+mod check;
+mod decode;
 mod destination;
 mod digest;
 mod emit;
+mod encode;
 mod engine;
 mod error;
 mod frames;
 mod gather;
+mod header;
 mod input;
+mod layout;
 mod levels;
+mod npy;
 mod options;
 mod order;
+mod outcome;
+mod pattern;
 mod plan;
 mod pool;
 mod reader;
@@ -37,6 +46,9 @@ mod run;
 mod sample;
 mod scatter;
 mod scratch;
+mod sections;
+mod sequence;
+mod shard_set;
 mod sizes;
 mod sort;
 mod space;
@@ -46,11 +58,14 @@ mod store;
 mod stream;
 mod survey;
 
+pub use decode::Encoding;
 pub use digest::Tally;
-pub use engine::{plan, shuffle};
+pub use encode::Compression;
+pub use engine::{plan, shuffle, shuffle_aligned};
 pub use error::{Error, Result};
 pub use input::Input;
-pub use options::{Job, Output, Tuning};
+pub use layout::Shards;
+pub use options::{InputFormat, Job, Npy, Output, Records, Split, Tuning};
 pub use order::{ALGORITHM, permutation};
 pub use plan::{Plan, Strategy};
-pub use report::{PHASES, Report, Seconds};
+pub use report::{FileReport, PHASES, Report, Seconds};

@@ -20,51 +20,125 @@ pub const ALGORITHM: u32 = 1;
 /// The domain of the shuffle in the counter's last word.
 const DOMAIN: u64 = 0;
 
+/// A cut of the key space into parts: part `p` has the keys below `ends[p]` and not below the end
+/// before. The last end is 2^64.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Parts {
+    ends: Vec<u128>,
+}
+
+impl Parts {
+    /// Ends rise, and the last is 2^64.
+    pub fn new(ends: Vec<u128>) -> Self {
+        Self { ends }
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The part of a key.
+    #[inline(always)]
+    pub fn of(&self, key: u64) -> usize {
+        self.ends
+            .iter()
+            .take_while(|&&end| u128::from(key) >= end)
+            .count()
+    }
+
+    /// `key`, moved into the part of `first`: in the part's range, in the order of the keys.
+    #[inline(always)]
+    fn place(&self, first: u64, key: u64) -> u64 {
+        let part = self.of(first);
+        let start = if part == 0 { 0 } else { self.ends[part - 1] };
+        let width = self.ends[part] - start;
+        (start + ((u128::from(key) * width) >> 64)) as u64
+    }
+}
+
 /// The keys of all records under one seed and epoch.
+///
+/// A record's part depends on its key in epoch 0 and on nothing else, so that no epoch moves it to
+/// another part. In later epochs the key by which records are ordered is therefore the epoch's,
+/// moved into the part's range.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Keys {
+pub(crate) struct Keys<'a> {
     seed: u128,
     epoch: u32,
     /// All ones; tests clear bits to make ties.
     mask: u64,
+    parts: Option<&'a Parts>,
 }
 
-impl Keys {
-    pub fn new(seed: u128, epoch: u32, mask: u64) -> Self {
-        Self { seed, epoch, mask }
+impl<'a> Keys<'a> {
+    pub fn new(seed: u128, epoch: u32, mask: u64, parts: Option<&'a Parts>) -> Self {
+        Self {
+            seed,
+            epoch,
+            mask,
+            parts: parts.filter(|_| epoch > 0),
+        }
     }
 
     /// The keys of one input.
-    pub fn stream(&self, input: u32) -> KeyStream {
-        let last = (DOMAIN << 32) | u64::from(self.epoch);
+    pub fn stream(&self, input: u32) -> KeyStream<'a> {
+        let words = |epoch: u32| {
+            let last = (DOMAIN << 32) | u64::from(epoch);
+            Stream::new(self.seed, u64::from(input), last)
+        };
         KeyStream {
-            words: Stream::new(self.seed, u64::from(input), last),
+            words: words(self.epoch),
             mask: self.mask,
+            parts: self.parts.map(|parts| (parts, words(0))),
         }
     }
 }
 
 /// The keys of one input's records, by index.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct KeyStream {
+pub(crate) struct KeyStream<'a> {
     words: Stream,
     mask: u64,
+    /// The parts, and the words that they are cut by.
+    parts: Option<(&'a Parts, Stream)>,
 }
 
-impl KeyStream {
+impl KeyStream<'_> {
     /// The keys of the records `first, first + 1, ...`.
     #[inline]
     pub fn fill(&self, first: u64, keys: &mut [u64]) {
         self.words.fill(first, keys);
-        if self.mask != u64::MAX {
-            keys.iter_mut().for_each(|key| *key &= self.mask);
+        if self.mask != u64::MAX || self.parts.is_some() {
+            self.adapt(first, keys);
+        }
+    }
+
+    #[cold]
+    fn adapt(&self, first: u64, keys: &mut [u64]) {
+        for (index, key) in (first..).zip(keys) {
+            *key = self.placed(index, *key & self.mask);
         }
     }
 
     /// The key of one record.
     #[inline(always)]
     pub fn at(&self, index: u64) -> u64 {
-        self.words.word(index) & self.mask
+        self.ordered(index).0
+    }
+
+    /// The key of one record, and what orders records of the same key before their identity does.
+    #[inline(always)]
+    pub fn ordered(&self, index: u64) -> (u64, u64) {
+        let key = self.words.word(index) & self.mask;
+        (self.placed(index, key), key)
+    }
+
+    #[inline(always)]
+    fn placed(&self, index: u64, key: u64) -> u64 {
+        match self.parts {
+            Some((parts, first)) => parts.place(first.word(index) & self.mask, key),
+            None => key,
+        }
     }
 }
 
@@ -94,7 +168,7 @@ pub fn permutation(
         what: "the permutation",
         bytes: u64::MAX,
     })?;
-    let keys = Keys::new(seed, epoch, u64::MAX).stream(stream);
+    let keys = Keys::new(seed, epoch, u64::MAX, None).stream(stream);
     let bits = (n / RANGE)
         .checked_ilog2()
         .map_or(0, |b| b + 1)
@@ -206,6 +280,25 @@ mod tests {
                 let got = permutation(n, 42, 3, 1, n_threads, &control).expect("fits");
                 assert_eq!(got, reference(n, 42, 3, 1), "n {n}, threads {n_threads}");
             }
+        }
+    }
+
+    #[test]
+    fn parts_keep_their_records_and_the_order_of_the_keys() {
+        let half = 1u128 << 63;
+        let parts = Parts::new(vec![5, half, half, 1 << 64]);
+        assert_eq!(
+            [0, 4, 5, 1 << 63, u64::MAX].map(|key| parts.of(key)),
+            [0, 0, 1, 3, 3]
+        );
+        for first in [0, 4, 5, 6, (1 << 63) - 1, 1 << 63, u64::MAX] {
+            let places = [0, 1, 1 << 40, 1 << 63, u64::MAX].map(|key| parts.place(first, key));
+            assert!(places.is_sorted());
+            assert!(places.iter().all(|&key| parts.of(key) == parts.of(first)));
+        }
+        let all = Parts::new(vec![1 << 64]);
+        for key in [0, 1, u64::MAX] {
+            assert_eq!(all.place(7, key), key, "one part changes nothing");
         }
     }
 

@@ -73,8 +73,10 @@ pub struct Plan {
     pub chunk_bytes: u64,
     /// The limit it keeps.
     pub memory_limit: u64,
-    /// Bytes of input.
+    /// Bytes of input, as it is stored.
     pub input_bytes: Option<u64>,
+    /// Sizes are reckoned from samples of compressed inputs.
+    pub estimated: bool,
     /// Bytes read from the inputs and from scratch.
     pub bytes_read: Option<u64>,
     /// Bytes written to scratch and to the output.
@@ -103,7 +105,7 @@ impl Plan {
             Some(_) => Scratch::Disk,
         };
         let Some(sizes) = sizes(job, survey, job.memory_limit) else {
-            let needed = smallest_limit(job, survey) * MIB;
+            let needed = smallest_limit(job, survey);
             return Err(Error::MemoryLimit(format!(
                 "memory_limit must be at least {needed} bytes for this job, got {}",
                 job.memory_limit
@@ -126,8 +128,8 @@ enum Scratch {
     Disk,
 }
 
-/// The smallest limit that has room for the job, in MiB.
-fn smallest_limit(job: &Job, survey: &Survey) -> u64 {
+/// The smallest limit that has room for the job, in bytes; whole MiB.
+pub(crate) fn smallest_limit(job: &Job, survey: &Survey) -> u64 {
     // A limit that the machine does not have is named all the same.
     let survey = Survey {
         memory: u64::MAX,
@@ -147,7 +149,7 @@ fn smallest_limit(job: &Job, survey: &Survey) -> u64 {
             &mut below
         }) = middle;
     }
-    enough
+    enough * MIB
 }
 
 /// Chooses the strategy.
@@ -164,7 +166,8 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
         block_bytes: block,
         chunk_bytes: sizes.reader.chunk as u64,
         memory_limit: job.memory_limit,
-        input_bytes: survey.bytes,
+        input_bytes: survey.bytes.map(|_| survey.stored_bytes),
+        estimated: survey.encoded > 0,
         bytes_read: None,
         bytes_written: None,
         memory_bytes: sizes.fixed + sizes.pool() as u64,
@@ -187,7 +190,7 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
     let (Some(bytes), Some(records), Some(stored)) = (
         survey.bytes,
         survey.records(),
-        survey.stored(job.delimiter.len()),
+        survey.stored(job.records.delimiter().len()),
     ) else {
         (plan.strategy, plan.reason) = if has_scratch {
             (
@@ -220,11 +223,12 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
         _ => bytes,
     };
     let workers = sizes.workers as f64;
-    // Copies out of the page cache run side by side; a disk does not get faster by that.
-    let copies = if survey.read < 0.4e-9 {
-        workers.min(4.0)
-    } else {
-        1.0
+    // Decoders, and copies out of the page cache, run side by side; a disk does not get faster by
+    // that.
+    let copies = match survey.read {
+        _ if survey.encoded > 0 => sizes.lanes as f64,
+        read if read < 0.4e-9 => workers.min(4.0),
+        _ => 1.0,
     };
     let scan = bytes as f64 * survey.read / copies
         + (bytes as f64 * SCAN_BYTE + records * SCAN_RECORD) / workers;
@@ -299,9 +303,12 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
             if job.tuning.spill.is_none() {
                 let kept = (n_buckets as f64 / passes).ceil();
                 plan.resident_end = kept as usize;
-                plan.set_blocks((kept * bucket_blocks * 1.08) as usize + sizes.workers + 4);
+                // A long record of a compressed input must fit into the pool, however long it is.
+                if survey.encoded == 0 {
+                    plan.set_blocks((kept * bucket_blocks * 1.08) as usize + sizes.workers + 4);
+                }
             }
-            read = (bytes as f64 * passes) as u64;
+            read = (survey.stored_bytes as f64 * passes) as u64;
             seconds += rescan_cost;
             plan.reason = format!("{passes} passes over the input cost about {rescan_cost:.1} s")
                 + &costs(memory_cost, "fresh memory for all")

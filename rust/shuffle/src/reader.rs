@@ -7,10 +7,15 @@
 //! buffer has room there), leaves a new carry, and goes on to scatter its whole records while the
 //! next turn begins.
 //!
+//! Each input has turns of its own. Inputs that lie in regular files as they are have *places*: any
+//! part can be read at any time, so their chunks are read side by side, one input after the other.
+//! Streams and compressed inputs are *sequences*: one worker at a time reads or decodes the next
+//! chunk, and as many of them as memory has room for are read side by side.
+//!
 //! - A single byte is looked for before the turn. A longer delimiter may overlap itself or lie
 //!   across an edge, so it is looked for within the turn: one scan from left to right.
-//! - A record longer than `inline_max` is not carried whole. In a regular file it is left where it
-//!   lies and known by its place; of a stream it goes to the [`Spool`].
+//! - A record longer than `inline_max` is not carried whole. Where it has a place it is left there
+//!   and known by it; of a sequence it goes to the [`Spool`].
 
 use std::fs::File;
 use std::ops::Range;
@@ -18,9 +23,11 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use crate::digest::{Pieces, Tally};
 use crate::error::Result;
+use crate::header::Header;
 use crate::input::{InputFile, Kind};
 use crate::pool::ALIGN;
 use crate::run::{Run, lock};
+use crate::sequence::{Decoding, Sequence};
 use crate::split::{Scan, Splitter};
 use crate::spool::Spool;
 
@@ -77,20 +84,51 @@ pub(crate) struct LongRecord {
 
 /// The chunk that a worker took.
 struct Task {
+    lane: Arc<Lane>,
     seq: u64,
-    input: usize,
     offset: u64,
     len: usize,
+    /// Bytes of the input, as it is stored, that were read for it.
+    read: u64,
     last: bool,
-    file: Arc<File>,
 }
 
-/// What is to be read next.
+/// One input that is being read: where its next chunk comes from, and its chain of turns.
+struct Lane {
+    input: usize,
+    /// Which of the spool's lanes is its.
+    spool_lane: usize,
+    next: Mutex<Next>,
+    chain: Mutex<Chain>,
+    turned: Condvar,
+}
+
+/// What is to be read next of an input.
 struct Next {
     seq: u64,
-    input: usize,
     offset: u64,
-    file: Option<Arc<File>>,
+    source: Source,
+}
+
+enum Source {
+    /// Any worker reads any part.
+    Places(Arc<File>),
+    /// One worker at a time.
+    Sequence(Box<Sequence>),
+}
+
+/// The inputs that are being read, and the number of the first that is not.
+struct Lanes {
+    open: Vec<Open>,
+    /// The spool's lanes that no sequence has: so many more may be opened.
+    spool_lanes: Vec<usize>,
+    next_input: usize,
+}
+
+struct Open {
+    lane: Arc<Lane>,
+    /// A worker reads its next chunk right now.
+    busy: bool,
 }
 
 /// What one turn hands to the next.
@@ -110,123 +148,193 @@ struct Long {
     spooled: bool,
 }
 
+/// What all scans over the inputs have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub inputs: &'a [InputFile],
+    pub splitter: &'a Splitter,
+    pub header: &'a Header,
+    pub spool: &'a Spool<'a>,
+    pub sizes: ReaderSizes,
+    pub decoding: Decoding,
+    /// Most inputs that are read front to back at the same time.
+    pub lanes: usize,
+    pub run: &'a Run<'a>,
+}
+
 /// One scan over all inputs.
 pub(crate) struct Reader<'a> {
-    inputs: &'a [InputFile],
-    splitter: &'a Splitter,
-    spool: &'a Spool<'a>,
-    sizes: ReaderSizes,
-    /// Whether the record with an input and an index may be written.
-    wanted: &'a (dyn Fn(u32, u64) -> bool + Sync),
-    run: &'a Run<'a>,
-    next: Mutex<Next>,
-    chain: Mutex<Chain>,
-    turned: Condvar,
+    cx: Reading<'a>,
+    /// The bucket of the record with an input and an index; `None` when it is not kept.
+    bucket: &'a (dyn Fn(u32, u64) -> Option<usize> + Sync),
+    lanes: Mutex<Lanes>,
+    freed: Condvar,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(
-        inputs: &'a [InputFile],
-        splitter: &'a Splitter,
-        spool: &'a Spool<'a>,
-        sizes: ReaderSizes,
-        wanted: &'a (dyn Fn(u32, u64) -> bool + Sync),
-        run: &'a Run<'a>,
-    ) -> Self {
+    pub fn new(cx: Reading<'a>, bucket: &'a (dyn Fn(u32, u64) -> Option<usize> + Sync)) -> Self {
         Self {
-            inputs,
-            splitter,
-            spool,
-            sizes,
-            wanted,
-            run,
-            next: Mutex::new(Next {
-                seq: 0,
-                input: 0,
-                offset: 0,
-                file: None,
+            cx,
+            bucket,
+            lanes: Mutex::new(Lanes {
+                open: Vec::new(),
+                spool_lanes: (0..cx.lanes).collect(),
+                next_input: 0,
             }),
-            chain: Mutex::new(Chain {
-                turn: 0,
-                index: 0,
-                carry: Vec::new(),
-                carry_offset: 0,
-                long: None,
-            }),
-            turned: Condvar::new(),
+            freed: Condvar::new(),
         }
     }
 
     /// The next chunk's records, in `buffer`; `None` when all inputs have been handed out.
     pub fn next(&self, buffer: &mut [u8]) -> Result<Option<Batch>> {
-        self.run.check()?;
-        let headroom = self.sizes.headroom(self.splitter.delimiter().len());
-        let Some(task) = self.take(&mut buffer[headroom..][..self.sizes.chunk])? else {
+        self.cx.run.check()?;
+        let headroom = self.cx.sizes.headroom(self.cx.splitter.delimiter().len());
+        let Some((task, file)) = self.take(&mut buffer[headroom..][..self.cx.sizes.chunk])? else {
             return Ok(None);
         };
-        let input = &self.inputs[task.input];
+        let lane = &*task.lane;
+        let input = &self.cx.inputs[lane.input];
         let chunk = headroom..headroom + task.len;
-        if let Kind::Regular { .. } = input.kind {
-            input.read_exact_at(&task.file, &mut buffer[chunk.clone()], task.offset)?;
-        }
-        if task.last {
-            input.unchanged(&task.file)?;
+        if let Some(file) = file {
+            input.read_exact_at(&file, &mut buffer[chunk.clone()], task.offset)?;
+            if task.last {
+                input.unchanged(&file)?;
+            }
         }
         let scan = self
+            .cx
             .splitter
             .single()
-            .map(|_| self.splitter.scan(&buffer[chunk.clone()]));
-        let mut chain = lock(&self.chain);
+            .map(|_| self.cx.splitter.scan(&buffer[chunk.clone()]));
+        let mut chain = lock(&lane.chain);
         while chain.turn != task.seq {
-            chain = self.run.wait(&self.turned, chain)?;
+            chain = self.cx.run.wait(&lane.turned, chain)?;
         }
         let batch = self.turn(&mut chain, &task, buffer, chunk, scan)?;
         chain.turn += 1;
         drop(chain);
-        self.turned.notify_all();
+        lane.turned.notify_all();
+        if task.last && !input.has_places() {
+            lock(&self.lanes).spool_lanes.push(lane.spool_lane);
+            self.freed.notify_all();
+        }
         Ok(Some(batch))
     }
 
-    /// Takes the next chunk; a stream is read here, into `chunk`, for it has only one reader.
-    fn take(&self, chunk: &mut [u8]) -> Result<Option<Task>> {
-        let mut next = lock(&self.next);
-        self.run.check()?;
-        let Some(input) = self.inputs.get(next.input) else {
-            return Ok(None);
-        };
-        let file = match next.file.take() {
-            Some(file) => file,
-            None => input.open()?,
-        };
-        let (len, last) = match input.kind {
-            Kind::Regular { size, .. } => {
-                let left = size - next.offset;
-                let len = left.min(self.sizes.chunk as u64) as usize;
-                self.read_ahead(&file, input, next.offset + len as u64);
-                (len, len as u64 == left)
+    /// Takes the next chunk of some input. A sequence is read here, into `chunk`; of a file that
+    /// has places only the part is decided, and the file is returned.
+    fn take(&self, chunk: &mut [u8]) -> Result<Option<(Task, Option<Arc<File>>)>> {
+        let mut lanes = lock(&self.lanes);
+        loop {
+            self.cx.run.check()?;
+            if let Some(at) = lanes.open.iter().position(|open| !open.busy) {
+                let lane = Arc::clone(&lanes.open[at].lane);
+                let mut next = lock(&lane.next);
+                if let Source::Places(file) = &next.source {
+                    let file = Arc::clone(file);
+                    let task = self.take_part(&lane, &mut next, &file);
+                    if task.last {
+                        lanes.open.swap_remove(at);
+                    }
+                    return Ok(Some((task, Some(file))));
+                }
+                lanes.open[at].busy = true;
+                drop(lanes);
+                let task = self.read_part(&lane, &mut next, chunk)?;
+                drop(next);
+                self.leave(&lane, task.last);
+                return Ok(Some((task, None)));
             }
-            Kind::Stream => {
-                let len = input.read_stream(&file, chunk, self.run)?;
-                (len, len < chunk.len())
+            let Some(input) = self.cx.inputs.get(lanes.next_input) else {
+                if lanes.open.is_empty() {
+                    return Ok(None);
+                }
+                lanes = self.cx.run.wait(&self.freed, lanes)?;
+                continue;
+            };
+            if input.has_places() {
+                let source = Source::Places(input.open()?);
+                let lane = Lane::new(lanes.next_input, 0, source);
+                lanes.open.push(Open { lane, busy: false });
+                lanes.next_input += 1;
+            } else if let Some(spool_lane) = lanes.spool_lanes.pop() {
+                let number = lanes.next_input;
+                lanes.next_input += 1;
+                drop(lanes);
+                let Reading {
+                    decoding,
+                    header,
+                    splitter,
+                    run,
+                    ..
+                } = self.cx;
+                let sequence = Sequence::open(input, decoding, header, splitter, run)?;
+                let source = Source::Sequence(Box::new(sequence));
+                let lane = Lane::new(number, spool_lane, source);
+                lanes = lock(&self.lanes);
+                lanes.open.push(Open { lane, busy: false });
+                self.freed.notify_all();
+            } else {
+                lanes = self.cx.run.wait(&self.freed, lanes)?;
             }
+        }
+    }
+
+    /// The next part of a file that has places.
+    fn take_part(&self, lane: &Arc<Lane>, next: &mut Next, file: &File) -> Task {
+        let input = &self.cx.inputs[lane.input];
+        let left = input.size().unwrap_or(0) - next.offset;
+        let len = left.min(self.cx.sizes.chunk as u64) as usize;
+        self.read_ahead(file, input, next.offset + len as u64);
+        self.task(lane, next, len, len as u64, len as u64 == left)
+    }
+
+    /// Reads the next part of a sequence.
+    fn read_part(&self, lane: &Arc<Lane>, next: &mut Next, chunk: &mut [u8]) -> Result<Task> {
+        let input = &self.cx.inputs[lane.input];
+        let Source::Sequence(sequence) = &mut next.source else {
+            unreachable!("parts of a file that has places are not read here");
         };
+        let before = sequence.read();
+        // A header's bytes count with the first chunk.
+        let before = if next.seq == 0 { 0 } else { before };
+        let len = sequence.fill(input, chunk, self.cx.run)?;
+        let last = len < chunk.len();
+        if last {
+            input.unchanged(sequence.file())?;
+        }
+        let read = sequence.read() - before;
+        Ok(self.task(lane, next, len, read, last))
+    }
+
+    fn task(&self, lane: &Arc<Lane>, next: &mut Next, len: usize, read: u64, last: bool) -> Task {
         let task = Task {
+            lane: Arc::clone(lane),
             seq: next.seq,
-            input: next.input,
             offset: next.offset,
             len,
+            read,
             last,
-            file: Arc::clone(&file),
         };
         next.seq += 1;
-        if last {
-            next.input += 1;
-            next.offset = 0;
-        } else {
-            next.offset += len as u64;
-            next.file = Some(file);
+        next.offset += len as u64;
+        task
+    }
+
+    /// A sequence's chunk was read: another worker may read the next one.
+    fn leave(&self, lane: &Arc<Lane>, last: bool) {
+        let mut lanes = lock(&self.lanes);
+        if let Some(at) = lanes
+            .open
+            .iter()
+            .position(|open| Arc::ptr_eq(&open.lane, lane))
+        {
+            lanes.open[at].busy = false;
+            if last {
+                lanes.open.swap_remove(at);
+            }
         }
-        Ok(Some(task))
+        self.freed.notify_all();
     }
 
     /// Asks the system to begin reading what comes next; advice, so a refusal does not matter.
@@ -237,7 +345,7 @@ impl<'a> Reader<'a> {
             return;
         };
         // One call for each half of the window, not for each chunk.
-        let (before, now) = (offset.saturating_sub(self.sizes.chunk as u64), offset);
+        let (before, now) = (offset.saturating_sub(self.cx.sizes.chunk as u64), offset);
         if size > AHEAD && (before == 0 || before / (AHEAD / 2) != now / (AHEAD / 2)) {
             let _ = rustix::fs::fadvise(
                 file,
@@ -257,43 +365,39 @@ impl<'a> Reader<'a> {
         chunk: Range<usize>,
         scan: Option<Scan>,
     ) -> Result<Batch> {
-        let input = &self.inputs[task.input];
-        let stream = input.kind == Kind::Stream;
-        if task.offset == 0 {
-            chain.index = 0;
-            chain.carry_offset = 0;
-        }
+        let number = task.lane.input;
+        let input = &self.cx.inputs[number];
+        let splitter = self.cx.splitter;
         let mut start = chunk.start - chain.carry.len();
         buffer[start..chunk.start].copy_from_slice(&chain.carry);
         let mut end = chunk.end;
         let mut batch = Batch {
-            input: task.input as u32,
+            input: number as u32,
             first_index: chain.index,
             bytes: start..start,
             offset: chain.carry_offset,
             long: None,
-            read: task.len as u64,
+            read: task.read,
         };
         chain.carry.clear();
 
         // A long record goes on: up to its delimiter, if that is here.
         if let Some(mut long) = chain.long.take() {
-            let found = self.splitter.first(&buffer[start..end]);
+            let found = splitter.first(&buffer[start..end], long.pieces.len());
             let (piece, ended) = match found {
                 Some(at) => (at, true),
-                None if task.last => (
-                    end - start - self.splitter.unfinished(&buffer[start..end]),
-                    true,
-                ),
-                None => (
-                    (end - start).saturating_sub(self.splitter.delimiter().len() - 1),
-                    false,
-                ),
+                None if task.last => {
+                    if let Some(record) = splitter.fixed() {
+                        return Err(input.not_whole(record, task.offset + task.len as u64));
+                    }
+                    (end - start - splitter.unfinished(&buffer[start..end]), true)
+                }
+                None => ((end - start).saturating_sub(splitter.begun_max()), false),
             };
             let bytes = &buffer[start..start + piece];
             long.pieces.update(bytes);
             if long.spooled {
-                self.spool.append_serial(long.place, bytes)?;
+                self.cx.spool.append_serial(long.place, bytes)?;
             }
             chain.carry_offset += piece as u64;
             start += piece;
@@ -310,7 +414,7 @@ impl<'a> Reader<'a> {
             });
             chain.index += 1;
             let past = if found.is_some() {
-                self.splitter.delimiter().len()
+                splitter.delimiter().len()
             } else {
                 end - start
             };
@@ -335,13 +439,16 @@ impl<'a> Reader<'a> {
                     0
                 },
             },
-            _ => self.splitter.scan(&buffer[start..end]),
+            _ => splitter.scan(&buffer[start..end]),
         };
         let mut whole = start + scanned;
         if task.last && whole < end {
+            if let Some(record) = splitter.fixed() {
+                return Err(input.not_whole(record, task.offset + task.len as u64));
+            }
             // The input's end closes its last record; only what is missing is added.
-            let delimiter = self.splitter.delimiter();
-            let begun = self.splitter.unfinished(&buffer[whole..end]);
+            let delimiter = splitter.delimiter();
+            let begun = splitter.unfinished(&buffer[whole..end]);
             buffer[end..end + delimiter.len() - begun].copy_from_slice(&delimiter[begun..]);
             end += delimiter.len() - begun;
             whole = end;
@@ -352,19 +459,23 @@ impl<'a> Reader<'a> {
         chain.carry_offset += (whole - start) as u64;
 
         let rest = &buffer[whole..end];
-        if rest.len() > self.sizes.inline_max {
+        if rest.len() > self.cx.sizes.inline_max {
             // Surely long: leave all but a delimiter that may have begun.
-            let keep = self.splitter.delimiter().len() - 1;
-            let (bytes, begun) = rest.split_at(rest.len() - keep);
+            let (bytes, begun) = rest.split_at(rest.len() - splitter.begun_max());
             let mut pieces = Pieces::new();
             pieces.update(bytes);
-            // One that no sample wants is only hashed; its place is never asked for.
-            let spooled = stream && (self.wanted)(batch.input, chain.index);
-            let place = if spooled {
-                self.spool.begin_serial(bytes)?
-            } else {
-                chain.carry_offset
-            };
+            let mut place = chain.carry_offset;
+            let mut spooled = false;
+            // One that is not kept is only hashed; its place is never asked for.
+            if !input.has_places()
+                && let Some(bucket) = (self.bucket)(batch.input, chain.index)
+            {
+                place = self
+                    .cx
+                    .spool
+                    .begin_serial(task.lane.spool_lane, bucket, bytes)?;
+                spooled = true;
+            }
             chain.long = Some(Long {
                 pieces,
                 place,
@@ -376,6 +487,28 @@ impl<'a> Reader<'a> {
             chain.carry.extend_from_slice(rest);
         }
         Ok(batch)
+    }
+}
+
+impl Lane {
+    fn new(input: usize, spool_lane: usize, source: Source) -> Arc<Self> {
+        Arc::new(Self {
+            input,
+            spool_lane,
+            next: Mutex::new(Next {
+                seq: 0,
+                offset: 0,
+                source,
+            }),
+            chain: Mutex::new(Chain {
+                turn: 0,
+                index: 0,
+                carry: Vec::new(),
+                carry_offset: 0,
+                long: None,
+            }),
+            turned: Condvar::new(),
+        })
     }
 }
 
@@ -402,7 +535,8 @@ impl LongRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::Input;
+    use crate::input::{Input, Look};
+    use crate::options::{InputFormat, Records};
     use crate::pool::Pool;
     use crate::split::reference_records;
     use crate::store::{Level, OnFull, Store};
@@ -413,16 +547,36 @@ mod tests {
     fn read_all(bytes: &[u8], delimiter: &[u8], chunk: usize, inline_max: usize) -> Vec<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), bytes).expect("written");
-        let inputs = [InputFile::look(Input::Path(file.path().into())).expect("readable")];
+        let splitter = Splitter::new(&Records::Delimited(delimiter.to_vec()));
+        let header = Header::new(0);
+        let look = Look {
+            format: InputFormat::Auto,
+            splitter: &splitter,
+            header: &header,
+        };
+        let input = Input::Path(file.path().into());
+        let inputs = [InputFile::look(input, 0, &look).expect("readable")];
         let control = Control::new();
         let run = Run::new(&control);
         let mut pool = Pool::new(ALIGN).expect("memory");
         let level = Level::new(0, 0, 0, OnFull::Drop).expect("memory");
         let store = Store::new(pool.carve(ALIGN), ALIGN, level).expect("memory");
         let spool = Spool::new(None, &store, 0, &run);
-        let splitter = Splitter::new(delimiter);
         let sizes = ReaderSizes { chunk, inline_max };
-        let reader = Reader::new(&inputs, &splitter, &spool, sizes, &|_, _| true, &run);
+        let reading = Reading {
+            inputs: &inputs,
+            splitter: &splitter,
+            header: &header,
+            spool: &spool,
+            sizes,
+            decoding: Decoding {
+                window: 0,
+                expansion: None,
+            },
+            lanes: 1,
+            run: &run,
+        };
+        let reader = Reader::new(reading, &|_, _| Some(0));
         let mut buffer = vec![0; sizes.buffer(delimiter.len())];
         let mut records: Vec<Vec<u8>> = Vec::new();
         while let Some(batch) = reader.next(&mut buffer).expect("read") {

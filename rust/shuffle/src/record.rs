@@ -25,6 +25,16 @@ pub(crate) enum Body<'a> {
     Long { len: u64, hash: u128, place: u64 },
 }
 
+impl Body<'_> {
+    /// Bytes of the record.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Long { len, .. } => *len,
+        }
+    }
+}
+
 /// The stand-in of a long record.
 pub(crate) fn long_bytes(long: &LongRecord) -> [u8; LONG_BYTES] {
     let mut bytes = [0; LONG_BYTES];

@@ -1,5 +1,7 @@
 //! What a run did.
 
+use std::path::PathBuf;
+
 use crate::digest::Tally;
 use crate::plan::Plan;
 
@@ -20,6 +22,27 @@ pub struct Seconds {
     pub publish: f64,
 }
 
+/// One file of a set.
+#[derive(Clone, Debug)]
+pub struct FileReport {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Records.
+    pub records: u64,
+    /// Bytes before compression, delimiters and headers counted.
+    pub bytes: u64,
+    /// Bytes on disk.
+    pub size: u64,
+    /// The records' digest.
+    pub digest: u128,
+    /// Which shard it is.
+    pub index: Option<u64>,
+    /// Which split it belongs to.
+    pub split: Option<String>,
+    /// Which epoch it belongs to.
+    pub epoch: Option<u32>,
+}
+
 /// What a run did.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -28,8 +51,12 @@ pub struct Report {
     pub read: Tally,
     /// Records written: the same, unless a sample was asked for.
     pub written: Tally,
-    /// Bytes of output, delimiters counted.
+    /// Bytes of output before compression, delimiters and headers counted.
     pub output_bytes: u64,
+    /// Bytes of output as it is stored.
+    pub output_size: u64,
+    /// The output's files, when they are a set.
+    pub files: Vec<FileReport>,
     /// Bytes of input.
     pub input_bytes: u64,
     /// The version of the order's formula.

@@ -1,6 +1,6 @@
-//! A sample: only the first `count` records of the order are wanted.
+//! A sample: only the first `count` records of the order are wanted, or those with keys below a cut.
 //!
-//! Nobody knows at the start which keys these are. While records go by, a histogram of their keys'
+//! A cut is known beforehand. Of a count, nobody knows at the start which keys these are. While records go by, a histogram of their keys'
 //! leading bits is kept, and as soon as the ranges below some edge hold `count` records, keys from
 //! that edge on are not wanted any more. The edge only moves down; it ends near the sample's last
 //! key, so what is scattered is little more than the sample.
@@ -41,6 +41,18 @@ impl Sample {
         })
     }
 
+    /// The records with keys below `cut`, at most 2^64.
+    pub fn below(cut: u128, skips: bool) -> Self {
+        Self {
+            count: u64::MAX,
+            skips,
+            last_wanted: AtomicU64::new(cut.saturating_sub(1) as u64),
+            histogram: Vec::new(),
+            since: AtomicU64::new(0),
+            moving: Mutex::new(()),
+        }
+    }
+
     /// Bytes that a sample's tables take.
     pub const BYTES: usize = 4 << BITS;
 
@@ -54,16 +66,19 @@ impl Sample {
     #[inline(always)]
     pub fn wants(&self, key: u64) -> bool {
         let wanted = key <= self.last_wanted.load(Relaxed);
-        if wanted {
+        if wanted && let Some(bin) = self.histogram.get((key >> SHIFT) as usize) {
             // Saturation would need 2^32 records in 2^-16 of all keys: then the count is far
             // above any edge that matters, and wrapping could only keep the edge too high.
-            self.histogram[(key >> SHIFT) as usize].fetch_add(1, Relaxed);
+            bin.fetch_add(1, Relaxed);
         }
         wanted || !self.skips
     }
 
     /// Moves the edge down if that is worth a look; returns the last key that is wanted.
     pub fn advance(&self, seen: u64) -> u64 {
+        if self.histogram.is_empty() {
+            return self.last_wanted.load(Relaxed);
+        }
         let since = self.since.fetch_add(seen, Relaxed) + seen;
         if since >= self.count / 4
             && let Ok(_moving) = self.moving.try_lock()

@@ -12,8 +12,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::cache::prefetch_at;
 use crate::digest::Tally;
 use crate::error::{Result, try_vec};
-use crate::input::{InputFile, Kind};
-use crate::order::{KeyStream, Keys};
+use crate::input::InputFile;
+use crate::order::{KeyStream, Keys, Parts};
 use crate::reader::{Batch, LongRecord, SLACK};
 use crate::record::{LONG_BYTES, RECORD_HEAD_MAX, long_bytes, put_varint};
 use crate::run::Run;
@@ -101,6 +101,9 @@ pub(crate) struct Scatter<'a> {
     fan: Fan,
     slab: usize,
     sample: Option<&'a Sample>,
+    /// Parts whose records are counted, and their counts.
+    parts: Option<&'a Parts>,
+    pub counts: Vec<u64>,
     cursors: Vec<Cursor>,
     /// By bucket, like the cursors; looked at only when a slab is opened or closed.
     open: Vec<Open>,
@@ -125,6 +128,7 @@ impl<'a> Scatter<'a> {
         fan: Fan,
         slab: usize,
         sample: Option<&'a Sample>,
+        parts: Option<&'a Parts>,
     ) -> Result<Self> {
         let n = 1usize << fan.bits;
         let mut cursors = try_vec(n, "a worker's cursors")?;
@@ -137,6 +141,8 @@ impl<'a> Scatter<'a> {
             fan,
             slab,
             sample,
+            parts,
+            counts: vec![0; parts.map_or(0, Parts::len)],
             cursors,
             open,
             keys: [0; KEYS],
@@ -162,6 +168,10 @@ impl<'a> Scatter<'a> {
         // Copies may read SLACK bytes past the last record; the buffer has them.
         let bytes = &buffer[batch.bytes.start..batch.bytes.end + SLACK];
         let records = &bytes[..batch.bytes.len()];
+        if let Some(size) = splitter.fixed() {
+            let ends = (1..=records.len() / size).map(|record| record * size);
+            return self.records(batch, bytes, &stream, places, 0, ends);
+        }
         match splitter.single() {
             Some(byte) => self.records(
                 batch,
@@ -224,9 +234,11 @@ impl<'a> Scatter<'a> {
                 let slack = &bytes[start..];
                 self.put(batch.input, index, key, record.len(), hash, slack)?;
             } else if let Some(bucket) = self.wants(key) {
-                let place = match places.input.kind {
-                    Kind::Regular { .. } => batch.offset + start as u64,
-                    Kind::Stream => places.spool.append(record)?,
+                let kept = bucket >= self.fan.keep_start && bucket < self.open_end;
+                let place = if kept && !places.input.has_places() {
+                    places.spool.append(bucket, record)?
+                } else {
+                    batch.offset + start as u64
                 };
                 let long = LongRecord::whole(index, record, hash, place);
                 self.put_long_into(bucket, batch.input, &long)?;
@@ -290,7 +302,10 @@ impl<'a> Scatter<'a> {
     }
 
     #[inline(always)]
-    fn wants(&self, key: u64) -> Option<usize> {
+    fn wants(&mut self, key: u64) -> Option<usize> {
+        if let Some(parts) = self.parts {
+            self.counts[parts.of(key)] += 1;
+        }
         if let Some(sample) = self.sample
             && !sample.wants(key)
         {
@@ -398,7 +413,7 @@ impl<'a> Scatter<'a> {
     }
 
     /// Closes all slabs and adds the tallies to the store's buckets.
-    pub fn finish(mut self, count: bool) -> Tally {
+    pub fn finish(&mut self, count: bool) -> Tally {
         for bucket in 0..self.cursors.len() {
             self.close_slab(bucket);
         }
@@ -525,7 +540,7 @@ mod tests {
             let store = Store::new(pool.carve(200 * 4096), 4096, level).expect("memory");
             let fan = Fan { prefix: 0, prefix_bits: 0, bits, keep_start: 0 };
             let mut expected = vec![Vec::new(); 1 << bits];
-            let mut scatter = Scatter::new(&store, &run, fan, slab, None).expect("memory");
+            let mut scatter = Scatter::new(&store, &run, fan, slab, None, None).expect("memory");
             for (index, (input, key, record)) in records.iter().enumerate() {
                 let hash = xxh3_128(record);
                 let index = index as u64;

@@ -7,15 +7,17 @@
 //!       + blocks                         the records
 //! ```
 
-use std::sync::atomic::Ordering::Relaxed;
-
-use crate::gather::{Gather, index_words};
-use crate::options::{Job, Tuning};
+use crate::append::Appender;
+use crate::decode::{self, Encoding};
+use crate::encode;
+use crate::gather::index_words;
+use crate::options::{Job, Records, Tuning};
 use crate::pool::ALIGN;
 use crate::reader::ReaderSizes;
 use crate::sample::Sample;
 use crate::scatter::smallest_block;
 use crate::split::Splitter;
+use crate::spool::LANES;
 use crate::store::{BLOCK_HEAD, Store};
 use crate::survey::Survey;
 
@@ -62,6 +64,16 @@ pub(crate) struct Sizes {
     pub frames: usize,
     /// Bytes of a worker's private part: its buffer, then its index.
     pub part: usize,
+    /// Threads that write frames, each encoding them if that is asked for.
+    pub writers: usize,
+    /// Bytes of the buffer that a writer encodes into; 0 when nothing is compressed.
+    pub encoded: usize,
+    /// Bytes of the buffer in which compressed frames are put together.
+    pub append: usize,
+    /// Most inputs that are decoded, or streamed, at the same time.
+    pub lanes: usize,
+    /// The largest window that their decoders have room for.
+    pub window: u64,
     /// Memory beside the pool.
     pub fixed: u64,
 }
@@ -69,19 +81,25 @@ pub(crate) struct Sizes {
 impl Sizes {
     /// Bytes of the pool.
     pub fn pool(&self) -> usize {
-        self.workers * self.part + self.frames * self.frame + self.n_blocks * self.block
+        self.workers * self.part
+            + self.frames * self.frame
+            + self.writers * self.encoded
+            + self.append
+            + self.n_blocks * self.block
     }
 
     /// Memory that a run held at most: what is beside the pool, and what it touched of the pool.
-    pub fn peak(&self, splitter: &Splitter, gather: &Gather, store: &Store, output: u64) -> u64 {
-        let index = index_words(gather.longest_index.load(Relaxed)) * 8;
+    /// `index` entries had the longest index.
+    pub fn peak(&self, splitter: &Splitter, index: usize, store: &Store, output: u64) -> u64 {
+        let index = index_words(index) * 8;
         let part = self
             .reader
             .buffer(splitter.delimiter().len())
             .max(index)
             .min(self.part);
         let frames = output.min((self.frames * self.frame) as u64);
-        self.fixed + (self.workers * part) as u64 + frames + store.touched()
+        let encoded = (self.writers * self.encoded + self.append) as u64;
+        self.fixed + (self.workers * part) as u64 + frames + encoded + store.touched()
     }
 }
 
@@ -100,15 +118,32 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         workers,
         ..
     } = job.tuning;
-    let delimiter = job.delimiter.len();
+    let delimiter = job.records.delimiter().len();
     let large = limit >= 192 * MIB;
     // More workers than chunks, or than the memory can keep busy, are of no use.
     let of_use = (limit / (12 * MIB)).min(survey.bytes.map_or(u64::MAX, |b| b / (256 * KIB)));
     let workers = workers.unwrap_or((job.threads as u64).min(of_use.max(1)) as usize);
-    let n_threads = workers + SCRATCH_WRITERS + SCRATCH_READERS + FRAME_WRITERS + 1;
     let chunk = chunk.unwrap_or(if large { 512 << 10 } else { 256 << 10 });
-    let frame = frame.unwrap_or(if large { 1 << 20 } else { 256 << 10 });
-    let frames = workers + FRAME_WRITERS + 4;
+    let frame = frame.unwrap_or(match job.compression {
+        // What a compressed frame holds is part of the output.
+        Some(_) => encode::FRAME,
+        None if large => 1 << 20,
+        None => 256 << 10,
+    });
+    let encoder = job.compression.map(|compression| {
+        let out = compression.bound(frame).next_multiple_of(ALIGN);
+        (out, compression.memory())
+    });
+    // As many encoders as workers, while they leave most of the memory to the records.
+    let writers = encoder.map_or(FRAME_WRITERS, |(out, context)| {
+        let one = out as u64 + context + frame as u64;
+        (limit / 4 / one).clamp(1, workers as u64) as usize
+    });
+    let (encoded, contexts) =
+        encoder.map_or((0, 0), |(out, context)| (out, writers as u64 * context));
+    let append = if encoded > 0 { Appender::BYTES } else { 0 };
+    let frames = workers + writers + if encoded > 0 { 1 } else { 4 };
+    let n_threads = workers + SCRATCH_WRITERS + SCRATCH_READERS + writers + 1;
     let sample = if job.sample.is_some() {
         Sample::BYTES as u64
     } else {
@@ -120,8 +155,11 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         .map(|input| input.path().as_os_str().len())
         .sum();
     let inputs = job.inputs.len() as u64 * INPUT + names as u64 * NAMES;
-    let spent = BASE + n_threads as u64 * THREAD + inputs + sample + (frames * frame) as u64;
+    let output = (frames * frame + writers * encoded + append) as u64 + contexts;
+    let spent = BASE + n_threads as u64 * THREAD + inputs + sample + output;
     let left = limit.checked_sub(spent)?;
+    let (lanes, window, decoders) = decoders(survey, workers, left);
+    let left = left.checked_sub(decoders)?;
 
     // Buckets small enough for the cache, as far as their open blocks leave room for anything else.
     let stored = survey.stored(delimiter);
@@ -157,7 +195,12 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
             break;
         }
     }
-    let inline_max = inline_max.unwrap_or(block_bytes / 4).max(2 * delimiter);
+    let inline_max = inline_max.unwrap_or(match job.records {
+        // Records of one size are better all whole than all long.
+        Records::Fixed(bytes) if smallest_block(bytes) <= block_bytes => bytes.max(block_bytes / 4),
+        _ => block_bytes / 4,
+    });
+    let inline_max = inline_max.max(2 * delimiter);
     if block_bytes < smallest_block(inline_max) {
         return None;
     }
@@ -184,7 +227,12 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         .checked_sub(tables)?;
     let mut n_blocks = (left / (block_bytes as u64 + BLOCK)) as usize;
     if let Some(stored) = stored {
-        // No more than everything could ever need.
+        // No more than everything could ever need; what is only reckoned may be twice as much.
+        let stored = if survey.encoded > 0 {
+            2 * stored
+        } else {
+            stored
+        };
         let payload = (block_bytes - BLOCK_HEAD) as u64;
         n_blocks =
             n_blocks.min((stored * 5 / 4 / payload + 4 * n_buckets + 64 + workers as u64) as usize);
@@ -204,8 +252,28 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         frame,
         frames,
         part,
-        fixed: BASE + n_threads as u64 * THREAD + inputs + sample + tables,
+        writers,
+        encoded,
+        append,
+        lanes,
+        window,
+        fixed: BASE + n_threads as u64 * THREAD + inputs + sample + contexts + decoders + tables,
     })
+}
+
+/// How many decoders there are, the window that each has room for, and what they take together.
+fn decoders(survey: &Survey, workers: usize, left: u64) -> (usize, u64, u64) {
+    /// The window of zstd's higher ordinary levels: room for it is made where it is not dear.
+    const USUAL: u64 = 8 * MIB;
+    let sequences = survey.encoded + survey.unknown;
+    if sequences == 0 {
+        return (1, 0, 0);
+    }
+    let window = survey.window.max(USUAL.min(left / 16));
+    let one = decode::memory(Encoding::Gzip, window).max(decode::memory(Encoding::Zstd, window));
+    // As many as there are workers, while they leave most of the memory to the records.
+    let lanes = (left / 4 / one).clamp(1, workers.min(sequences).min(LANES) as u64);
+    (lanes as usize, window, lanes * one)
 }
 
 fn ceil_log2(n: u64) -> u32 {

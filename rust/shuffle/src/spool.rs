@@ -1,9 +1,12 @@
-//! Where long records of a stream wait: they cannot be read again from where they lay.
+//! Where long records of sequences wait: they cannot be read again from where they lay.
 
 mod files;
 mod memory;
 
 use std::path::PathBuf;
+
+/// Most records that come piece by piece at the same time.
+pub(crate) const LANES: usize = 32;
 
 pub(crate) use self::files::Files;
 pub(crate) use self::memory::{Memory, does_not_fit};
@@ -13,7 +16,7 @@ use crate::store::Store;
 
 /// Records by their places, in scratch or in the pool.
 pub(crate) enum Spool<'a> {
-    Files(Files<'a>),
+    Files(Box<Files<'a>>),
     Memory(Memory<'a>),
 }
 
@@ -21,7 +24,7 @@ impl<'a> Spool<'a> {
     /// A spool in `dir`, or in the pool when there is none.
     pub fn new(dir: Option<PathBuf>, store: &'a Store, limit: u64, run: &'a Run<'a>) -> Self {
         match dir {
-            Some(dir) => Self::Files(Files::new(dir, run)),
+            Some(dir) => Self::Files(Box::new(Files::new(dir, run))),
             None => Self::Memory(Memory::new(store, limit)),
         }
     }
@@ -34,27 +37,35 @@ impl<'a> Spool<'a> {
         }
     }
 
-    /// Stores a record that is here whole; returns its place.
-    pub fn append(&self, record: &[u8]) -> Result<u64> {
+    /// Stores a record of `bucket` that is here whole; returns its place.
+    pub fn append(&self, bucket: usize, record: &[u8]) -> Result<u64> {
         match self {
             Self::Files(files) => files.append(record),
-            Self::Memory(memory) => memory.append(record),
+            Self::Memory(memory) => memory.append(bucket, record),
         }
     }
 
-    /// Begins a record that comes piece by piece; returns its place.
-    pub fn begin_serial(&self, piece: &[u8]) -> Result<u64> {
+    /// Begins a record of `bucket` that comes piece by piece, and is the only such one in `lane`;
+    /// returns its place.
+    pub fn begin_serial(&self, lane: usize, bucket: usize, piece: &[u8]) -> Result<u64> {
         match self {
-            Self::Files(files) => files.begin_serial(piece),
-            Self::Memory(memory) => memory.append(piece),
+            Self::Files(files) => files.begin_serial(lane, piece),
+            Self::Memory(memory) => memory.append(bucket, piece),
         }
     }
 
-    /// Adds the next piece of the record begun last, which is at `place`.
+    /// Adds the next piece of a record begun piece by piece, which is at `place`.
     pub fn append_serial(&self, place: u64, piece: &[u8]) -> Result<()> {
         match self {
-            Self::Files(files) => files.append_serial(piece),
+            Self::Files(files) => files.append_serial(place, piece),
             Self::Memory(memory) => memory.append_to(place, piece),
+        }
+    }
+
+    /// Gives back the memory of all records: the inputs are about to be read again.
+    pub fn clear(&self) {
+        if let Self::Memory(memory) = self {
+            memory.clear();
         }
     }
 

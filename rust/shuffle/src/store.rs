@@ -243,6 +243,16 @@ impl Store {
         self.open_end.store(state.level.open_end(), Relaxed);
     }
 
+    /// Gives up all records: every block is free, and `level` takes the present one's place. Nobody
+    /// holds a block.
+    pub fn restart(&self, level: Level) {
+        let mut state = lock(&self.state);
+        let s = &mut *state;
+        s.level = level;
+        s.free.clear();
+        s.free.extend(0..s.fresh);
+    }
+
     /// Puts `level` in place of the present one, which is returned.
     pub fn swap_level(&self, level: Level) -> Level {
         std::mem::replace(&mut lock(&self.state).level, level)
@@ -397,6 +407,12 @@ impl Store {
         state.level.resident_end -= 1;
         self.empty(state, state.level.resident_end);
         true
+    }
+
+    /// Drops the highest resident bucket of a level that drops; false when there is none.
+    pub fn drop_highest(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.level.on_full == OnFull::Drop && self.evict(&mut state)
     }
 
     /// The records beyond `bucket` are not wanted: what memory they have is given back.

@@ -4,11 +4,14 @@
 //! buckets, eviction, recursion, several passes, records longer than a chunk and than the pool.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 
 use corekit_base::control::Control;
 use corekit_base::philox::Stream;
-use corekit_shuffle::{Input, Job, Output, Report, Tuning, shuffle};
+use corekit_shuffle::{
+    Encoding, Error, Input, InputFormat, Job, Output, Records, Report, Shards, Tuning, shuffle,
+};
 use proptest::prelude::*;
 
 /// `bytes.split(delimiter)` without the empty tail; a tail that ends in a proper prefix of the
@@ -35,30 +38,70 @@ fn records(bytes: &[u8], delimiter: &[u8]) -> Vec<Vec<u8>> {
 }
 
 fn reference(inputs: &[Vec<u8>], job: &Job) -> Vec<u8> {
+    let split = |input: &[u8]| match &job.records {
+        Records::Delimited(delimiter) => records(input, delimiter),
+        Records::Fixed(bytes) => input.chunks(*bytes).map(<[u8]>::to_vec).collect(),
+    };
+    let delimiter = match &job.records {
+        Records::Delimited(delimiter) => delimiter.clone(),
+        Records::Fixed(_) => Vec::new(),
+    };
+    let header = job.header as usize;
     let mut keyed = Vec::new();
     for (j, input) in inputs.iter().enumerate() {
         let keys = Stream::new(job.seed, j as u64, u64::from(job.epoch));
-        for (i, record) in records(input, &job.delimiter).into_iter().enumerate() {
+        for (i, record) in split(input).into_iter().skip(header).enumerate() {
             let key = keys.word(i as u64) & job.tuning.key_mask.unwrap_or(u64::MAX);
             keyed.push((key, j, i, record));
         }
     }
     keyed.sort();
     let wanted = job.sample.unwrap_or(u64::MAX) as usize;
-    keyed
-        .into_iter()
-        .take(wanted)
-        .flat_map(|(.., record)| [record, job.delimiter.clone()].concat())
+    let first = split(&inputs[0]).into_iter().take(header);
+    first
+        .chain(keyed.into_iter().take(wanted).map(|(.., record)| record))
+        .flat_map(|record| [record, delimiter.clone()].concat())
         .collect()
 }
 
+/// The bytes as they are stored in two members or frames.
+fn stored(bytes: &[u8], encoding: Encoding) -> Vec<u8> {
+    let (one, two) = bytes.split_at(bytes.len() / 3);
+    let member = |bytes: &[u8]| match encoding {
+        Encoding::Raw => bytes.to_vec(),
+        Encoding::Gzip => {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
+            encoder.write_all(bytes).expect("written");
+            encoder.finish().expect("written")
+        }
+        Encoding::Zstd => {
+            let mut out = vec![0; zstd_safe::compress_bound(bytes.len())];
+            let n = zstd_safe::compress(&mut out[..], bytes, 1).expect("compressed");
+            out.truncate(n);
+            out
+        }
+    };
+    [member(one), member(two)].concat()
+}
+
 /// Runs `job` on `inputs` given as files; returns the report after checking the output.
-fn check(inputs: &[Vec<u8>], mut job: Job) -> Report {
+fn check(inputs: &[Vec<u8>], job: Job) -> Report {
+    check_stored(inputs, &[], job)
+}
+
+/// As `check`; the inputs are stored as told, the rest of them as they are.
+fn check_stored(inputs: &[Vec<u8>], encodings: &[Encoding], mut job: Job) -> Report {
+    let encoding = |j: usize| encodings.get(j).copied().unwrap_or(Encoding::Raw);
+    if encodings.is_empty() {
+        // Random bytes may look like anything.
+        job.input_format = InputFormat::Is(Encoding::Raw);
+    }
     let dir = tempfile::tempdir().expect("a directory");
     job.inputs = (0..inputs.len())
         .map(|j| {
             let path = dir.path().join(format!("in{j}"));
-            fs::write(&path, &inputs[j]).expect("written");
+            fs::write(&path, stored(&inputs[j], encoding(j))).expect("written");
             Input::Path(path.into())
         })
         .collect();
@@ -89,8 +132,17 @@ fn job(seed: u128) -> Job {
         memory_limit: 64 << 20,
         threads: 2,
         scratch: Some(PathBuf::new()),
-        delimiter: b"\n".to_vec(),
+        records: Records::Delimited(b"\n".to_vec()),
+        input_format: InputFormat::Auto,
+        npy: None,
+        header: 0,
+        any_expansion: false,
         sample: None,
+        epochs: None,
+        fraction: None,
+        splits: Vec::new(),
+        shards: Shards::Whole,
+        compression: None,
         tuning: Tuning::default(),
     }
 }
@@ -277,6 +329,105 @@ fn every_fallback_of_a_poor_file_system() {
     check(&[lines(3000, |i| i % 50)], Job { tuning, ..job(10) });
 }
 
+#[test]
+fn compressed_inputs_by_every_plan() {
+    use Encoding::{Gzip, Raw, Zstd};
+    let inputs = [
+        lines(3000, |i| i % 50),
+        lines(300, |i| if i == 100 { 30_000 } else { i % 90 }),
+        vec![],
+        lines(2000, |i| i % 70),
+    ];
+    for (spill, scratch) in [(None, true), (Some(true), true), (Some(false), false)] {
+        for workers in [1, 3] {
+            let tuning = Tuning {
+                spill,
+                workers: Some(workers),
+                blocks: Some(if spill.is_none() { 200 } else { 40 }),
+                ..tiny()
+            };
+            let job = Job {
+                tuning,
+                scratch: scratch.then(PathBuf::new),
+                ..job(11)
+            };
+            let report = check_stored(&inputs, &[Gzip, Zstd, Zstd, Raw], job.clone());
+            assert_eq!(report.passes > 1, spill == Some(false));
+            check_stored(&inputs, &[Gzip, Gzip, Gzip, Zstd], job);
+        }
+    }
+}
+
+#[test]
+fn headers_are_kept_once() {
+    let head = b"name,text\n-,-\n".to_vec();
+    let with = |body: Vec<u8>| [head.clone(), body].concat();
+    let inputs = [
+        with(lines(200, |i| i % 30)),
+        head.clone(),
+        with(lines(90, |_| 3)),
+    ];
+    for encoding in [Encoding::Raw, Encoding::Gzip, Encoding::Zstd] {
+        for header in [1, 2] {
+            let job = Job {
+                header,
+                tuning: tiny(),
+                ..job(12)
+            };
+            let report = check_stored(&inputs, &[encoding; 3], job);
+            assert_eq!(report.read.records, 290 + 3 * (2 - header));
+        }
+    }
+}
+
+#[test]
+fn records_of_one_size() {
+    let bytes: Vec<u8> = (0..60_000u32).flat_map(|i| i.to_le_bytes()).collect();
+    for size in [1, 2, 4, 12, 100, 4096, 30_000, 60_000] {
+        let inputs = [bytes[..180_000].to_vec(), vec![], bytes[..120_000].to_vec()];
+        let inputs = inputs.map(|input| input[..input.len() / size * size].to_vec());
+        for encoding in [Encoding::Raw, Encoding::Zstd] {
+            for spill in [None, Some(true), Some(false)] {
+                let job = Job {
+                    records: Records::Fixed(size),
+                    scratch: (spill != Some(false)).then(PathBuf::new),
+                    tuning: Tuning {
+                        spill,
+                        blocks: Some(120),
+                        ..tiny()
+                    },
+                    ..job(13)
+                };
+                check_stored(&inputs, &[encoding; 3], job);
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_that_do_not_divide_are_refused() {
+    for encoding in [Encoding::Raw, Encoding::Gzip] {
+        for size in [7, 300, 999] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (path, output) = (dir.path().join("in"), dir.path().join("out"));
+            fs::write(&path, stored(&[1; 1000], encoding)).expect("written");
+            let job = Job {
+                inputs: vec![Input::Path(path.clone().into())],
+                output: Output::Path(output.clone()),
+                records: Records::Fixed(size),
+                scratch: None,
+                tuning: tiny(),
+                ..job(14)
+            };
+            let error = shuffle(&job, &Control::new()).expect_err("refused");
+            let text = error.to_string();
+            assert!(matches!(error, Error::Format { .. }), "{text}");
+            assert!(text.contains("1000 bytes"), "{text}");
+            assert!(!output.exists());
+        }
+    }
+}
+
 fn any_tuning() -> impl Strategy<Value = Tuning> {
     (
         (10usize..3000, 1usize..4, 50usize..5000, 4usize..60, 0u32..4),
@@ -304,6 +455,7 @@ fn any_tuning() -> impl Strategy<Value = Tuning> {
                 entries: Some(if key_mask.is_some() { 20_000 } else { entries }),
                 workers: Some(workers),
                 key_mask,
+                expansion: None,
                 spill,
                 no_direct: off[0],
                 no_tmpfile: off[1],
@@ -339,8 +491,29 @@ proptest! {
         ],
         sample in proptest::option::of(0u64..2000),
         scratch: bool,
+        header in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..3),
+        encodings in proptest::collection::vec(
+            prop_oneof![Just(Encoding::Gzip), Just(Encoding::Zstd)], 3),
+        is_stored: bool,
     ) {
         let scratch = scratch.then(PathBuf::new);
-        check(&inputs, Job { tuning, epoch, delimiter, sample, scratch, ..job(seed) });
+        let mut tuning = tuning;
+        if is_stored && scratch.is_none() {
+            // A record that cannot be read again by its place must fit somewhere.
+            tuning.blocks = tuning.blocks.map(|blocks| blocks + 100);
+        }
+        let head: Vec<u8> = header
+            .iter()
+            .filter_map(|line| records(line, &delimiter).into_iter().next())
+            .flat_map(|line| [line, delimiter.clone()].concat())
+            .collect();
+        let header = records(&head, &delimiter).len() as u64;
+        let inputs: Vec<_> = inputs
+            .into_iter()
+            .map(|input| [head.clone(), input].concat())
+            .collect();
+        let records = Records::Delimited(delimiter);
+        let job = Job { tuning, epoch, records, sample, scratch, header, ..job(seed) };
+        check_stored(&inputs, if is_stored { &encodings } else { &[] }, job);
     }
 }

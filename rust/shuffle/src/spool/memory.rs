@@ -1,6 +1,7 @@
 //! Long records in blocks of the pool, where no scratch is to be had.
 //!
-//! A record is a chain of blocks; its place is the chain's number.
+//! A record is a chain of blocks; its place is the chain's number. Chains are dropped with their
+//! buckets.
 
 #![allow(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub(crate) struct Memory<'a> {
 
 #[derive(Default)]
 struct Chain {
+    bucket: usize,
     blocks: Vec<u32>,
     len: usize,
 }
@@ -33,30 +35,43 @@ impl<'a> Memory<'a> {
     }
 
     /// Stores a record, or its first piece; returns its place.
-    pub fn append(&self, bytes: &[u8]) -> Result<u64> {
-        let mut chain = Chain::default();
-        self.extend(&mut chain, bytes)?;
+    pub fn append(&self, bucket: usize, bytes: &[u8]) -> Result<u64> {
         let mut chains = lock(&self.chains);
-        chains.push(chain);
-        Ok(chains.len() as u64 - 1)
+        let place = chains.len();
+        chains.push(Chain {
+            bucket,
+            ..Chain::default()
+        });
+        self.extend(&mut chains, place, bytes)?;
+        Ok(place as u64)
     }
 
     /// Adds a piece to the record at `place`.
     pub fn append_to(&self, place: u64, bytes: &[u8]) -> Result<()> {
-        let mut chain = std::mem::take(&mut lock(&self.chains)[place as usize]);
-        self.extend(&mut chain, bytes)?;
-        lock(&self.chains)[place as usize] = chain;
-        Ok(())
+        self.extend(&mut lock(&self.chains), place as usize, bytes)
     }
 
-    fn extend(&self, chain: &mut Chain, mut bytes: &[u8]) -> Result<()> {
+    /// Gives all blocks back.
+    pub fn clear(&self) {
+        for chain in std::mem::take(&mut *lock(&self.chains)) {
+            self.store.release_all(&chain.blocks);
+        }
+    }
+
+    fn extend(&self, chains: &mut [Chain], place: usize, mut bytes: &[u8]) -> Result<()> {
         let size = self.store.block_bytes();
         while !bytes.is_empty() {
+            if self.is_dropped(&chains[place]) {
+                // It is read again in a later pass.
+                return Ok(());
+            }
+            let chain = &mut chains[place];
             if chain.len == chain.blocks.len() * size {
-                let block = self.store.try_allocate();
-                chain
-                    .blocks
-                    .push(block.ok_or_else(|| does_not_fit(self.memory_limit))?);
+                match self.store.try_allocate() {
+                    Some(block) => chain.blocks.push(block),
+                    None => self.make_room(chains)?,
+                }
+                continue;
             }
             let (number, at) = (chain.len / size, chain.len % size);
             let n = bytes.len().min(size - at);
@@ -67,6 +82,25 @@ impl<'a> Memory<'a> {
             bytes = &bytes[n..];
         }
         Ok(())
+    }
+
+    /// Whether a record's bucket was dropped since it was begun.
+    fn is_dropped(&self, chain: &Chain) -> bool {
+        chain.bucket >= self.store.open_end()
+    }
+
+    /// Drops what lies beyond the resident buckets, and then one of these.
+    fn make_room(&self, chains: &mut [Chain]) -> Result<()> {
+        let mut freed = false;
+        for chain in chains.iter_mut().filter(|chain| self.is_dropped(chain)) {
+            freed |= !chain.blocks.is_empty();
+            self.store.release_all(&std::mem::take(&mut chain.blocks));
+            chain.len = 0;
+        }
+        if freed || self.store.drop_highest() {
+            return Ok(());
+        }
+        Err(does_not_fit(self.memory_limit))
     }
 
     /// Reads exactly `buf` at `offset` of the record at `place`.
@@ -93,7 +127,8 @@ impl<'a> Memory<'a> {
 /// The error of an input that fits nowhere.
 pub(crate) fn does_not_fit(memory_limit: u64) -> Error {
     Error::MemoryLimit(format!(
-        "memory_limit of {memory_limit} bytes does not hold the input, which cannot be read again: \
-         allow scratch on a disk, or give a larger memory_limit"
+        "memory_limit of {memory_limit} bytes does not hold what cannot be read again by its place \
+         (a pipe's records, a compressed file's long ones): allow scratch on a disk, or give a \
+         larger memory_limit"
     ))
 }

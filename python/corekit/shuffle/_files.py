@@ -1,30 +1,16 @@
-"""Shuffle the records of files that do not fit in memory.
-
-The order is a published formula: record i of input j has as its key word i of
-``numpy.random.Philox(key=seed, counter=[0, 0, j, 0]).random_raw(n_j)``, and the
-output is all records, sorted by key (equal keys by input, then by position). So
-the order is uniformly random, and the output depends on the inputs and the seed
-only: never on the memory limit, the number of threads or the machine.
-"""
+"""Shuffling files together, and the plan of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import Literal
 
-from corekit import _checks, _core, _job, _progress, _threads
-from corekit._job import Options
-from corekit._paths import Descriptor, Input, Path
+from corekit._fractions import Exact
+from corekit._paths import Path
 from corekit._plan import ShufflePlan
 from corekit._progress import Progress
 from corekit._report import ShuffleReport
-
-# Half of the command's start would be spent on NumPy, which only `permutation` needs.
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-__all__ = ["ShufflePlan", "ShuffleReport", "permutation", "plan", "shuffle_files"]
+from corekit.shuffle._call import _plan, _run
 
 
 def shuffle_files(
@@ -36,7 +22,18 @@ def shuffle_files(
     threads: int | None = None,
     scratch: Path | None = None,
     delimiter: bytes = b"\n",
+    record_bytes: int | None = None,
+    header: int = 0,
+    input_format: Literal["auto", "raw", "gzip", "zstd", "npy"] = "auto",
+    any_expansion: bool = False,
     sample: int | None = None,
+    fraction: Exact | None = None,
+    splits: Mapping[str, Exact] | None = None,
+    epochs: int | None = None,
+    shards: int | None = None,
+    shard_records: int | None = None,
+    shard_bytes: int | str | None = None,
+    compress: str | None = None,
     progress: Progress = None,
 ) -> ShuffleReport:
     r"""Write all records of the inputs to the output, in a uniformly random order.
@@ -50,7 +47,9 @@ def shuffle_files(
         Where the records go. A regular file is replaced in one step when all
         is written and proven: at any time it holds its old content or the complete new
         one, and it may be one of the inputs. A device, a FIFO or ``/dev/stdout``
-        is streamed to.
+        is streamed to. With `shards`, `shard_records`, `shard_bytes` or `splits` it is a
+        pattern for the names of many files, with fields ``{index}``, ``{split}`` and
+        ``{epoch}``; with `epochs` it is one if ``{epoch}`` is in it.
     seed
         ``0 <= seed < 2**128``. The same inputs and seed give the same bytes.
         None draws one from the system; the report says which.
@@ -71,8 +70,43 @@ def shuffle_files(
         What ends a record: one byte or several, any of them. Records are those of
         ``bytes.split``, without the empty one after the last delimiter; a last
         record without a delimiter gets one.
+    record_bytes
+        Every record has so many bytes and no delimiter.
+    header
+        So many records at the top of every input are its header: the same in all of
+        them, kept on top of every output, and not shuffled.
+    input_format
+        ``"raw"``, ``"gzip"`` or ``"zstd"`` is how all inputs are stored; ``"npy"`` says
+        that they are arrays of NumPy of which the rows are the records, and the output
+        is one as well. ``"auto"`` looks at the first bytes of each. Arrays must be
+        regular files in C order, and of one type and shape of row.
+    any_expansion
+        Read compressed inputs also when they expand beyond all measure, as those do
+        that are made to fill a disk.
     sample
         Write only the first `sample` records of the shuffled order.
+    fraction
+        Write only the records whose keys lie below this fraction of all keys, from 0
+        to 1: each record is drawn with this probability, independently. It is taken
+        exactly: ``"0.1"``, ``"1/3"``, a Decimal or a Fraction are what they say, and a
+        float is the shortest decimal that reads as it, so 0.1 is 1/10. Not with `sample`.
+    splits
+        Names and fractions, such as ``{"train": "0.9", "test": "0.1"}``: each record goes
+        into one of these splits, with the probability given, and each split into files
+        of its own. The fractions are taken as `fraction` is and must sum to exactly 1;
+        write ``"1/3"`` for a third. Not with `sample` or `fraction`.
+    epochs
+        Write the records so many times, each time in another order: epoch e has the keys
+        of ``counter=[0, 0, j, e]``. They follow each other in the output, or fill a file
+        each if ``{epoch}`` is in its name.
+    shards, shard_records, shard_bytes
+        Cut the output into so many files, into files of so many records, or of about so
+        many bytes before compression (a number, or text as for `memory_limit`). One of
+        them at most.
+    compress
+        ``"gzip"`` (level 6), ``"zstd"`` (level 3), another level as in ``"gzip:9"`` (0 to 12)
+        or ``"zstd:19"`` (-7 to 22), or ``"none"``. None goes by the output's name, which may
+        end in ``.gz`` or ``.zst``; streams are then not compressed.
     progress
         None is silent. True shows a bar on standard error (tqdm's when it is
         installed). A callable is called as ``progress(done_bytes, total_bytes, phase)``
@@ -82,7 +116,7 @@ def shuffle_files(
     Returns
     -------
     ShuffleReport
-        Counts, digests, seed, plan, times and peak memory.
+        Counts, digests, files, seed, plan, times and peak memory.
 
     Raises
     ------
@@ -90,6 +124,8 @@ def shuffle_files(
         An argument cannot be used.
     corekit.errors.MemoryLimitError
         The memory limit is too small; the message says the smallest that works.
+    corekit.errors.InputFormatError
+        An input is not what its format demands: corrupt, truncated, of another kind.
     corekit.errors.FileError
         The system refused an operation on a file; the class is also the
         matching builtin, such as FileNotFoundError.
@@ -124,7 +160,18 @@ def shuffle_files(
         threads=threads,
         scratch=scratch,
         delimiter=delimiter,
+        record_bytes=record_bytes,
+        header=header,
+        input_format=input_format,
+        any_expansion=any_expansion,
         sample=sample,
+        fraction=fraction,
+        splits=splits,
+        epochs=epochs,
+        shards=shards,
+        shard_records=shard_records,
+        shard_bytes=shard_bytes,
+        compress=compress,
         progress=progress,
     )
 
@@ -138,7 +185,18 @@ def plan(
     threads: int | None = None,
     scratch: Path | None = None,
     delimiter: bytes = b"\n",
+    record_bytes: int | None = None,
+    header: int = 0,
+    input_format: Literal["auto", "raw", "gzip", "zstd", "npy"] = "auto",
+    any_expansion: bool = False,
     sample: int | None = None,
+    fraction: Exact | None = None,
+    splits: Mapping[str, Exact] | None = None,
+    epochs: int | None = None,
+    shards: int | None = None,
+    shard_records: int | None = None,
+    shard_bytes: int | str | None = None,
+    compress: str | None = None,
     progress: Progress = None,
 ) -> ShufflePlan:
     r"""Return the plan that `shuffle_files` would follow, without running it.
@@ -148,7 +206,11 @@ def plan(
 
     Parameters
     ----------
-    inputs, output, memory_limit, threads, scratch, delimiter, sample
+    inputs, output, memory_limit, threads, scratch, delimiter, record_bytes, header
+        As in `shuffle_files`.
+    input_format, any_expansion, sample, fraction, splits, epochs
+        As in `shuffle_files`.
+    shards, shard_records, shard_bytes, compress
         As in `shuffle_files`.
     seed, progress
         Taken so that the same arguments fit both functions; no plan depends on them.
@@ -175,85 +237,17 @@ def plan(
         threads=threads,
         scratch=scratch,
         delimiter=delimiter,
+        record_bytes=record_bytes,
+        header=header,
+        input_format=input_format,
+        any_expansion=any_expansion,
         sample=sample,
+        fraction=fraction,
+        splits=splits,
+        epochs=epochs,
+        shards=shards,
+        shard_records=shard_records,
+        shard_bytes=shard_bytes,
+        compress=compress,
         progress=progress,
     )
-
-
-def permutation(
-    n: int, *, seed: int, stream: int = 0, threads: int | None = None
-) -> npt.NDArray[np.uint64]:
-    """Return the order itself: a uniformly random permutation of ``range(n)``.
-
-    It is the order in which `shuffle_files` writes the n records of a file, so
-    ``records[permutation(n, seed=seed)]`` is that output, for arrays as for lists.
-
-    Parameters
-    ----------
-    n
-        How many.
-    seed
-        ``0 <= seed < 2**128``, the key of the Philox generator.
-    stream
-        ``0 <= stream < 2**32``: independent permutations under one seed. It is the
-        word of the counter that numbers the inputs of `shuffle_files`.
-    threads
-        As in `shuffle_files`.
-
-    Returns
-    -------
-    numpy.ndarray
-        n unsigned 64-bit integers, the same as
-        ``np.argsort(np.random.Philox(key=seed, counter=[0, 0, stream, 0]).random_raw(n),
-        kind="stable")``.
-
-    Examples
-    --------
-    >>> permutation(4, seed=7).tolist()
-    [1, 3, 2, 0]
-    """
-    # The core asks for NumPy's C interface and could only die without it; an import that
-    # fails has the better message.
-    import numpy as np  # noqa: F401
-
-    return _core.permutation(
-        _checks.integer("n", n, low=0, high=1 << 63),
-        seed=_checks.integer("seed", seed, low=0, high=1 << 128),
-        stream=_checks.integer("stream", stream, low=0, high=1 << 32),
-        epoch=0,
-        threads=_threads.count(threads),
-    )
-
-
-def _run(
-    inputs: Input | Sequence[Input],
-    output: Path | Descriptor,
-    *,
-    progress: Progress = None,
-    tuning: Mapping[str, int] | None = None,
-    **options: Unpack[Options],
-) -> ShuffleReport:
-    """Run a shuffle, also to and from open descriptors.
-
-    `tuning` sets the core's block, chunk and pool sizes. It is for tests, which
-    shrink them until tiny inputs cross every boundary; the output never depends on it.
-    """
-    _progress.check(progress)
-    job = _job.prepare(inputs, output, tuning=tuning, **options)
-    with _progress.reporting(progress) as callback:
-        raw = _core.shuffle_run(job.inputs, job.output, **job.keywords, progress=callback)
-    return ShuffleReport._from_core(raw)
-
-
-def _plan(
-    inputs: Input | Sequence[Input],
-    output: Path | Descriptor,
-    *,
-    progress: Progress = None,
-    tuning: Mapping[str, int] | None = None,
-    **options: Unpack[Options],
-) -> ShufflePlan:
-    """Plan a shuffle; the twin of `_run`."""
-    _progress.check(progress)
-    job = _job.prepare(inputs, output, tuning=tuning, **options)
-    return ShufflePlan(**_core.shuffle_plan(job.inputs, job.output, **job.keywords))

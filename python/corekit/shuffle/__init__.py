@@ -1,0 +1,42 @@
+"""Shuffle the records of files that do not fit in memory.
+
+The order is a published formula: record i of input j has as its key word i of
+``numpy.random.Philox(key=seed, counter=[0, 0, j, epoch]).random_raw(n_j)``, where the
+epoch is 0 unless several are asked for, and the output is all records, sorted by key
+(equal keys by input, then by position). So the order is uniformly random, and the output
+depends on the inputs and the seed only: never on the memory limit, the number of threads
+or the machine.
+
+Table of contents
+-----------------
+`shuffle_files`
+    Shuffle files together, into one file or a set of them.
+`shuffle_aligned`
+    Shuffle files of equally many records in step, each into its own output.
+`plan`
+    What `shuffle_files` would do.
+`permutation`
+    The order itself.
+`ShuffleReport`, `ShuffledFile`, `ShufflePlan`
+    What they return.
+"""
+
+from corekit._plan import ShufflePlan
+from corekit._report import ShuffledFile, ShuffleReport
+from corekit.shuffle._aligned import shuffle_aligned
+from corekit.shuffle._call import _plan as _plan
+from corekit.shuffle._call import _plan_aligned as _plan_aligned
+from corekit.shuffle._call import _run as _run
+from corekit.shuffle._call import _run_aligned as _run_aligned
+from corekit.shuffle._files import plan, shuffle_files
+from corekit.shuffle._order import permutation
+
+__all__ = [
+    "ShufflePlan",
+    "ShuffleReport",
+    "ShuffledFile",
+    "permutation",
+    "plan",
+    "shuffle_aligned",
+    "shuffle_files",
+]
