@@ -8,7 +8,14 @@ import numpy.typing as npt
 
 from corekit._job import Job
 
-__all__ = ["build_info", "permutation", "shuffle_plan", "shuffle_run"]
+__all__ = [
+    "RecordReader",
+    "build_info",
+    "permutation",
+    "shuffle_plan",
+    "shuffle_run",
+    "split_records",
+]
 
 class _BuildInfo(TypedDict):
     version: str
@@ -25,3 +32,10 @@ def shuffle_plan(job: Job) -> dict[str, Any]: ...
 def shuffle_run(
     jobs: list[Job], progress: Callable[[int, int | None, str], object] | None
 ) -> list[dict[str, Any]]: ...
+def split_records(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[bytes]: ...
+
+class RecordReader:
+    def __new__(cls, job: Job) -> RecordReader: ...
+    def batch(self, n: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]] | None: ...
+    def records(self) -> int | None: ...
+    def close(self) -> None: ...

@@ -55,7 +55,8 @@ class Job(TypedDict):
     """The arguments for one output in the core's terms."""
 
     inputs: list[bytes | int]
-    output: bytes | int
+    output: bytes | int | None  # None for a reader
+    slice: tuple[int, int, int, int, int] | None  # rank, world, worker, workers, start
     seed: int
     epoch: int
     epochs: int | None
@@ -148,6 +149,7 @@ def prepare(
             Job(
                 inputs=group,
                 output=destination,
+                slice=None,
                 seed=seed_number,
                 epoch=0,
                 epochs=selection.epochs,

@@ -186,6 +186,7 @@ def test_what_goes_to_the_core_by_default(jobs: list[Job], source: Path, tmp_pat
         Job(
             inputs=[os.fsencode(source)],
             output=os.fsencode(tmp_path / "out"),
+            slice=None,
             seed=1,
             epoch=0,
             epochs=None,

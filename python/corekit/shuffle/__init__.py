@@ -15,6 +15,8 @@ Table of contents
     Shuffle files of equally many records in step, each into its own output.
 `plan`
     What `shuffle_files` would do.
+`ShuffledReader`, `RecordBatch`
+    Shuffled records as a stream into training, without an output file.
 `permutation`
     The order itself.
 `ShuffleReport`, `ShuffledFile`, `ShufflePlan`
@@ -24,17 +26,21 @@ Table of contents
 from corekit._plan import ShufflePlan
 from corekit._report import ShuffledFile, ShuffleReport
 from corekit.shuffle._aligned import shuffle_aligned
+from corekit.shuffle._batch import RecordBatch
 from corekit.shuffle._call import _plan as _plan
 from corekit.shuffle._call import _plan_aligned as _plan_aligned
 from corekit.shuffle._call import _run as _run
 from corekit.shuffle._call import _run_aligned as _run_aligned
 from corekit.shuffle._files import plan, shuffle_files
 from corekit.shuffle._order import permutation
+from corekit.shuffle._reader import ShuffledReader
 
 __all__ = [
+    "RecordBatch",
     "ShufflePlan",
     "ShuffleReport",
     "ShuffledFile",
+    "ShuffledReader",
     "permutation",
     "plan",
     "shuffle_aligned",

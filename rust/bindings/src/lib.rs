@@ -6,6 +6,7 @@
 mod enter;
 mod errors;
 mod info;
+mod reader;
 mod shuffle;
 
 use pyo3::prelude::*;
@@ -15,6 +16,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use crate::info::build_info;
+    #[pymodule_export]
+    use crate::reader::{RecordReader, split_records};
     #[pymodule_export]
     use crate::shuffle::{permutation, shuffle_plan, shuffle_run};
 }

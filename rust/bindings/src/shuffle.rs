@@ -10,7 +10,7 @@ use std::sync::Arc;
 use corekit_base::control::{Control, Progress};
 use corekit_shuffle::{
     Compression, Encoding, Error, FileReport, Input, InputFormat, Job, Npy, Output, PHASES, Plan,
-    Records, Report, Shards, Split, Tuning,
+    Records, Report, Shards, Slice, Split, Tuning,
 };
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::prelude::*;
@@ -134,7 +134,9 @@ fn open_file(descriptor: RawFd) -> PyResult<(Arc<File>, PathBuf)> {
 #[pyo3(from_item_all)]
 pub(crate) struct Arguments {
     inputs: Vec<Place>,
-    output: Place,
+    /// `None` for a reader, which has a slice: rank, world, worker, workers, start.
+    output: Option<Place>,
+    slice: Option<(u64, u64, u64, u64, u64)>,
     seed: u128,
     epoch: u32,
     epochs: Option<u32>,
@@ -166,7 +168,7 @@ struct NpyArguments {
 }
 
 impl Arguments {
-    fn job(self) -> PyResult<Job> {
+    pub fn job(self) -> PyResult<Job> {
         let refuse = |what: String| Err(raise(&Error::InvalidArgument(what)));
         let input = |place| {
             Ok(match place {
@@ -177,12 +179,20 @@ impl Arguments {
                 }
             })
         };
-        let output = match self.output {
-            Place::Path(path) => Output::Path(path.0),
-            Place::Descriptor(descriptor) => {
+        let output = match (self.output, self.slice) {
+            (Some(Place::Path(path)), _) => Output::Path(path.0),
+            (Some(Place::Descriptor(descriptor)), _) => {
                 let (file, name) = open_file(descriptor)?;
                 Output::Open(file, name)
             }
+            (None, Some((rank, world, worker, workers, start))) => Output::Reader(Slice {
+                rank,
+                world,
+                worker,
+                workers,
+                start,
+            }),
+            (None, None) => return refuse("output must be given, got none".into()),
         };
         let input_format = match &self.input_format[..] {
             "auto" => InputFormat::Auto,
@@ -257,6 +267,8 @@ fn read_tuning(given: Option<&Bound<'_, PyDict>>) -> PyResult<Tuning> {
             "frame" => tuning.frame = value.extract()?,
             "entries" => tuning.entries = value.extract()?,
             "workers" => tuning.workers = value.extract()?,
+            "page" => tuning.page = value.extract()?,
+            "records" => tuning.records = value.extract()?,
             "expansion" => tuning.expansion = value.extract()?,
             "key_mask" => tuning.key_mask = value.extract()?,
             "spill" => tuning.spill = Some(value.extract::<u8>()? != 0),

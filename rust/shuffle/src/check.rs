@@ -126,7 +126,10 @@ fn pattern(job: &Job) -> Result<(Option<Pattern>, bool)> {
                 path.display()
             ));
         }
-        Output::Open(..) => return Ok((None, false)),
+        Output::Reader(_) if sharded || split || job.epochs.is_some() => {
+            return refuse("a reader takes no shards, splits or epochs".into());
+        }
+        Output::Open(..) | Output::Reader(_) => return Ok((None, false)),
     };
     let with_epochs = job.epochs.is_some() && path.to_string_lossy().contains("{epoch");
     if !sharded && !split && !with_epochs {

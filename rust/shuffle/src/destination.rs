@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::error::{At, Result};
+use crate::error::{At, Error, Result};
 use crate::options::{Output, Tuning};
 use crate::pattern::Pattern;
 use crate::pool::ALIGN;
@@ -71,6 +71,7 @@ impl Destination {
         let path = match output {
             Output::Open(file, path) => return Stream::of(file, path).map(Self::Stream),
             Output::Path(path) => path,
+            Output::Reader(_) => return Err(Error::Internal("a reader is no destination".into())),
         };
         let target = resolve(path).at(path)?;
         let old = match rustix::fs::stat(&target) {

@@ -13,7 +13,7 @@ use std::sync::{Condvar, Mutex};
 
 use crate::digest::Tally;
 use crate::error::Result;
-use crate::gather::{Gather, Loaded};
+use crate::gather::{Gather, Loaded, Sink};
 use crate::run::{Run, lock};
 use crate::scratch::Scratch;
 use crate::store::{Store, listed};
@@ -30,6 +30,7 @@ struct Admitted {
     tally: Tally,
     position: u64,
     record: u64,
+    skip: u64,
     limit: u64,
 }
 
@@ -45,6 +46,8 @@ struct State {
     /// Where the next bucket to be admitted begins in the output, in bytes and in records.
     position: u64,
     record: u64,
+    /// Records that are to be passed over before that.
+    skip: u64,
     /// Records that may still be written.
     left: u64,
     written: Tally,
@@ -66,8 +69,11 @@ pub(crate) struct Emission<'a> {
 /// Where the output stands.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
-    /// Bytes of output, prefixes not counted.
+    /// Bytes of output, prefixes not counted, and records.
     pub position: u64,
+    pub record: u64,
+    /// Records that are to be passed over before any is written.
+    pub skip: u64,
     /// Records that may still be written.
     pub left: u64,
     /// What was written.
@@ -95,7 +101,8 @@ impl<'a> Emission<'a> {
                 buckets,
                 window: VecDeque::new(),
                 position: from.position,
-                record: from.written.records,
+                record: from.record,
+                skip: from.skip,
                 left: from.left,
                 written: from.written,
                 end: from.position,
@@ -109,6 +116,8 @@ impl<'a> Emission<'a> {
         let state = lock(&self.state);
         Progress {
             position: state.end,
+            record: state.record,
+            skip: state.skip,
             left: state.left,
             written: state.written,
         }
@@ -130,7 +139,19 @@ impl<'a> Emission<'a> {
                 continue;
             }
             let (blocks, numbers) = self.store.take(bucket);
-            let limit = state.left.min(tally.records);
+            let bytes = tally.bytes + tally.records * self.gather.delimiter.len() as u64;
+            if tally.records <= state.skip {
+                state.skip -= tally.records;
+                state.record += tally.records;
+                state.position += bytes;
+                self.store.release_all(&blocks);
+                continue;
+            }
+            if let Sink::Feed(feed) = self.gather.sink {
+                feed.begin(state.position + state.record);
+            }
+            let skip = std::mem::take(&mut state.skip);
+            let limit = (skip + state.left).min(tally.records);
             state.window.push_back(Admitted {
                 bucket,
                 blocks,
@@ -140,11 +161,12 @@ impl<'a> Emission<'a> {
                 tally,
                 position: state.position,
                 record: state.record,
+                skip,
                 limit,
             });
-            state.left -= limit;
+            state.left -= limit - skip;
             state.record += limit;
-            state.position += tally.bytes + tally.records * self.gather.delimiter.len() as u64;
+            state.position += bytes;
             self.changed.notify_all();
         }
     }
@@ -184,6 +206,7 @@ impl<'a> Emission<'a> {
                 tally: admitted.tally,
                 position: admitted.position,
                 record: admitted.record,
+                skip: admitted.skip,
                 limit: admitted.limit,
             };
             let (written, end) = self.gather.bucket(&loaded, index)?;

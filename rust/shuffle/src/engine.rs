@@ -1,5 +1,6 @@
 //! The engine: one run from its inputs to its destination.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
@@ -14,14 +15,15 @@ use crate::destination::Destination;
 use crate::digest::Tally;
 use crate::encode::Encoder;
 use crate::error::{Error, Result};
+use crate::feed::{Feed, page_bytes};
 use crate::frames::Frames;
-use crate::gather::Gather;
+use crate::gather::{Gather, Sink};
 use crate::header::Header;
 use crate::input::{InputFile, Look};
 use crate::layout::{Group, Layout};
 use crate::levels::{Context, Levels, Totals};
-use crate::options::Job;
-use crate::order::{ALGORITHM, Keys};
+use crate::options::{Job, Output};
+use crate::order::{ALGORITHM, Keys, Parts};
 use crate::outcome::Outcome;
 use crate::plan::{Plan, smallest_limit};
 use crate::pool::{Part, Pool};
@@ -118,19 +120,154 @@ fn run(job: &Job, control: &Control, company: &Company) -> Result<Outcome> {
             stream.path().display()
         )));
     }
-    run_plan(job, control, company, checked, &header, &inputs, plan).map_err(|error| match error {
-        Error::Window { path, window } => {
-            let survey = Survey { window, ..survey };
-            Error::MemoryLimit(format!(
-                "memory_limit must be at least {} bytes to decode {} with its window of {window} \
-                 bytes, got {}",
-                smallest_limit(job, &survey),
-                path.display(),
-                job.memory_limit
-            ))
+    run_plan(job, control, company, checked, &header, &inputs, plan)
+        .map_err(|error| explained(error, job, &survey))
+}
+
+/// What a run works with, whatever its output is.
+struct Work<'a> {
+    job: &'a Job,
+    plan: &'a Plan,
+    run: &'a Run<'a>,
+    inputs: &'a [InputFile],
+    splitter: &'a Splitter,
+    header: &'a Header,
+    parts: Option<&'a Parts>,
+    store: &'a Store,
+    spool: &'a Spool<'a>,
+    parts_of_workers: &'a [Mutex<Part>],
+    /// The longest index that a worker had, in entries.
+    longest_index: usize,
+}
+
+impl Work<'_> {
+    /// Shuffles one epoch into `sink`; returns the totals with it added.
+    fn epoch(
+        &mut self,
+        epoch: u32,
+        totals: Totals,
+        sink: Sink,
+        counted: &(dyn Fn(&Tally, &[u64]) -> Result<Range<u64>> + Sync),
+    ) -> Result<Totals> {
+        let Self {
+            job,
+            plan,
+            run,
+            inputs,
+            splitter,
+            header,
+            parts,
+            store,
+            spool,
+            parts_of_workers,
+            longest_index,
+        } = *self;
+        let mask = job.tuning.key_mask.unwrap_or(u64::MAX);
+        let keys = Keys::new(job.seed, epoch, mask, parts);
+        let skips =
+            plan.on_full == OnFull::Spill || !inputs.iter().all(InputFile::can_be_read_again);
+        let sample = match (job.sample, job.fraction) {
+            (Some(count), _) => Some(Sample::new(count, skips)?),
+            (None, Some(cut)) => Some(Sample::below(cut, skips)),
+            (None, None) => None,
+        };
+        let gather = Gather {
+            run,
+            longest_index: AtomicUsize::new(longest_index),
+            keys,
+            // A reader gets records, and learns by itself where they end.
+            delimiter: match sink {
+                Sink::Files { .. } => splitter.delimiter(),
+                Sink::Feed(_) => &[],
+            },
+            inputs,
+            spool,
+            sink,
+        };
+        let expansion = Expansion {
+            floor: job.tuning.expansion.unwrap_or(EXPANSION.floor),
+            ..EXPANSION
+        };
+        let reading = Reading {
+            inputs,
+            splitter,
+            header,
+            spool,
+            sizes: plan.sizes.reader,
+            decoding: Decoding {
+                window: plan.sizes.window,
+                expansion: (!job.any_expansion).then_some(expansion),
+            },
+            lanes: plan.sizes.lanes,
+            run,
+        };
+        if epoch > job.epoch {
+            spool.clear();
+            store.restart(Level::new(0, 0, plan.sizes.bits, plan.on_full)?);
         }
-        other => other,
-    })
+        let context = Context {
+            job,
+            plan,
+            run,
+            inputs,
+            splitter,
+            keys,
+            parts,
+            counted,
+            expected: plan.expected.clone(),
+            store,
+            spool,
+            reading,
+            sample: sample.as_ref(),
+            gather: &gather,
+            parts_of_workers,
+        };
+        let mut levels = Levels::new(context, totals);
+        levels.all_keys()?;
+        let totals = levels.totals;
+        self.longest_index = gather.longest_index.into_inner();
+        Ok(totals)
+    }
+}
+
+/// The layout of the output, and how many records of an epoch are written.
+struct Outline {
+    layout: Layout,
+    wanted: u64,
+}
+
+impl Outline {
+    fn new(job: &Job, checked: &Checked, read: &Tally, counts: &[u64]) -> Self {
+        let wanted = match job.fraction {
+            Some(_) => counts[0],
+            None => job.sample.unwrap_or(u64::MAX).min(read.records),
+        };
+        let n_epochs = job.epochs.unwrap_or(1);
+        let of_epoch: &[u64] = if job.splits.is_empty() {
+            &[wanted]
+        } else {
+            counts
+        };
+        let group = |epoch, split, records| Group {
+            epoch,
+            split,
+            records,
+        };
+        let groups = match checked.epochs_apart || !job.splits.is_empty() {
+            true => (job.epoch..job.epoch + n_epochs)
+                .flat_map(|epoch| {
+                    let splits = of_epoch.iter().enumerate();
+                    splits.map(move |(split, &records)| group(epoch, split, records))
+                })
+                .collect(),
+            false => vec![group(job.epoch, 0, wanted * u64::from(n_epochs))],
+        };
+        let record = checked.splitter.fixed().map(|bytes| bytes as u64);
+        Self {
+            layout: Layout::new(job.shards, groups, record),
+            wanted,
+        }
+    }
 }
 
 fn run_plan(
@@ -142,14 +279,9 @@ fn run_plan(
     inputs: &[InputFile],
     plan: Plan,
 ) -> Result<Outcome> {
-    let Checked {
-        splitter,
-        pattern,
-        parts,
-        epochs_apart,
-    } = checked;
     let run = Run::new(control);
-    let destination = Destination::open(&job.output, pattern.clone(), &job.tuning, &run)?;
+    let splitter = &checked.splitter;
+    let destination = Destination::open(&job.output, checked.pattern.clone(), &job.tuning, &run)?;
     if company.others && destination.is_stream() {
         return Err(Error::InvalidArgument(
             "output must be a file for each input of an aligned shuffle".into(),
@@ -157,49 +289,34 @@ fn run_plan(
     }
     check_space(&plan, job.scratch.as_deref(), destination.dir())?;
 
-    let Sizes {
-        workers,
-        part,
-        frame,
-        frames,
-        writers,
-        encoded,
-        append,
-        block,
-        n_blocks,
-        ..
-    } = plan.sizes;
+    let sizes = plan.sizes;
     // Declared before its parts, so that it is dropped after them.
-    let mut pool = Pool::new(plan.sizes.pool())?;
-    let parts_of_workers: Vec<Mutex<Part>> =
-        (0..workers).map(|_| Mutex::new(pool.carve(part))).collect();
-    let window = pool.carve(frames * frame);
-    let appender = (append > 0).then(|| Appender::new(pool.carve(append)));
+    let mut pool = Pool::new(sizes.pool())?;
+    let parts_of_workers = carve_workers(&mut pool, &sizes);
+    let window = pool.carve(sizes.frames * sizes.frame);
+    let appender = (sizes.append > 0).then(|| Appender::new(pool.carve(sizes.append)));
     let mut encoders = Vec::new();
     if let Some(compression) = job.compression {
-        for _ in 0..writers {
-            encoders.push((Encoder::new(compression)?, pool.carve(encoded)));
+        for _ in 0..sizes.writers {
+            encoders.push((Encoder::new(compression)?, pool.carve(sizes.encoded)));
         }
     }
-    let frames = Frames::new(window, frame, appender, &run, &destination);
+    let frames = Frames::new(window, sizes.frame, appender, &run, &destination);
     let sections = Sections::new(&frames, &run);
-    let first_level = || Level::new(0, 0, plan.sizes.bits, plan.on_full);
-    let store = Store::new(pool.carve(n_blocks * block), block, first_level()?)?;
-    let spool_dir = job.scratch.clone().filter(|_| plan.scratch_on_disk);
-    let spool = Spool::new(spool_dir, &store, job.memory_limit, &run);
-    let skips = plan.on_full == OnFull::Spill || !inputs.iter().all(InputFile::can_be_read_again);
+    let store = make_store(&mut pool, &plan)?;
+    let spool = make_spool(job, &plan, &store, &run);
     let n_epochs = job.epochs.unwrap_or(1);
     let delimiter = splitter.delimiter().len() as u64;
 
-    let fixed_layout = Mutex::new(None::<(Tally, Vec<u64>, u64)>);
-    let counted = |read: &Tally, counts: &[u64]| -> Result<u64> {
-        let mut fixed = lock(&fixed_layout);
-        if let Some((before, counts_before, wanted)) = &*fixed {
-            // Another epoch of the same records.
+    // What the first epoch saw, and what it made of it.
+    let known = Mutex::new(None::<(Tally, Vec<u64>, u64)>);
+    let counted = |read: &Tally, counts: &[u64]| -> Result<Range<u64>> {
+        let mut known = lock(&known);
+        if let Some((before, counts_before, wanted)) = &*known {
             if before != read || counts_before != counts {
                 return Err(Error::Integrity("two epochs saw different records".into()));
             }
-            return Ok(*wanted);
+            return Ok(0..*wanted);
         }
         if let Some((records, other)) = company.first
             && records != read.records
@@ -213,55 +330,43 @@ fn run_plan(
                 ),
             });
         }
-        let wanted = match job.fraction {
-            Some(_) => counts[0],
-            None => job.sample.unwrap_or(u64::MAX).min(read.records),
-        };
-        let of_epoch: &[u64] = if job.splits.is_empty() {
-            &[wanted]
-        } else {
-            counts
-        };
-        let groups = match epochs_apart || !job.splits.is_empty() {
-            true => (0..n_epochs)
-                .flat_map(|epoch| {
-                    of_epoch
-                        .iter()
-                        .enumerate()
-                        .map(move |(split, &records)| Group {
-                            epoch: job.epoch + epoch,
-                            split,
-                            records,
-                        })
-                })
-                .collect(),
-            false => vec![Group {
-                epoch: job.epoch,
-                split: 0,
-                records: wanted * u64::from(n_epochs),
-            }],
-        };
-        let record = splitter.fixed().map(|bytes| bytes as u64);
-        let prefix = match &job.npy {
-            Some(npy) => Prefix::Npy(npy.clone()),
-            None => Prefix::Bytes(header.bytes().to_vec()),
-        };
+        let Outline { layout, wanted } = Outline::new(job, &checked, read, counts);
         if wanted == read.records && job.compression.is_none() {
             let bytes = read.bytes + read.records * delimiter;
             destination.reserve(bytes * u64::from(n_epochs))?;
         }
-        *fixed = Some((*read, counts.to_vec(), wanted));
-        drop(fixed);
-        sections.fix(Layout::new(job.shards, groups, record), prefix)?;
-        Ok(wanted)
+        *known = Some((*read, counts.to_vec(), wanted));
+        drop(known);
+        let prefix = match &job.npy {
+            Some(npy) => Prefix::Npy(npy.clone()),
+            None => Prefix::Bytes(header.bytes().to_vec()),
+        };
+        sections.fix(layout, prefix)?;
+        Ok(0..wanted)
     };
 
-    let mut longest_index = 0;
+    let mut work = Work {
+        job,
+        plan: &plan,
+        run: &run,
+        inputs,
+        splitter,
+        header,
+        parts: checked.parts.as_ref(),
+        store: &store,
+        spool: &spool,
+        parts_of_workers: &parts_of_workers,
+        longest_index: 0,
+    };
+    let sink = Sink::Files {
+        frames: &frames,
+        sections: &sections,
+    };
     let mut totals = Totals::default();
     let outcome = thread::scope(|scope| -> Result<Instant> {
         let mut encoders = encoders.iter_mut();
         let in_order = destination.is_stream() && job.compression.is_none();
-        for _ in 0..if in_order { 1 } else { writers } {
+        for _ in 0..if in_order { 1 } else { sizes.writers } {
             let encoder = encoders
                 .next()
                 .map(|(encoder, out)| (encoder, out.as_mut()));
@@ -270,63 +375,7 @@ fn run_plan(
         }
         let mut epochs = || -> Result<()> {
             for epoch in job.epoch..job.epoch + n_epochs {
-                let mask = job.tuning.key_mask.unwrap_or(u64::MAX);
-                let keys = Keys::new(job.seed, epoch, mask, parts.as_ref());
-                let sample = match (job.sample, job.fraction) {
-                    (Some(count), _) => Some(Sample::new(count, skips)?),
-                    (None, Some(cut)) => Some(Sample::below(cut, skips)),
-                    (None, None) => None,
-                };
-                let gather = Gather {
-                    run: &run,
-                    longest_index: AtomicUsize::new(longest_index),
-                    keys,
-                    delimiter: splitter.delimiter(),
-                    inputs,
-                    spool: &spool,
-                    frames: &frames,
-                    sections: &sections,
-                };
-                let reading = Reading {
-                    inputs,
-                    splitter: &splitter,
-                    header,
-                    spool: &spool,
-                    sizes: plan.sizes.reader,
-                    decoding: Decoding {
-                        window: plan.sizes.window,
-                        expansion: (!job.any_expansion).then_some(Expansion {
-                            floor: job.tuning.expansion.unwrap_or(EXPANSION.floor),
-                            ..EXPANSION
-                        }),
-                    },
-                    lanes: plan.sizes.lanes,
-                    run: &run,
-                };
-                if epoch > job.epoch {
-                    spool.clear();
-                    store.restart(first_level()?);
-                }
-                let context = Context {
-                    job,
-                    plan: &plan,
-                    run: &run,
-                    inputs,
-                    splitter: &splitter,
-                    keys,
-                    parts: parts.as_ref(),
-                    counted: &counted,
-                    store: &store,
-                    spool: &spool,
-                    reading,
-                    sample: sample.as_ref(),
-                    gather: &gather,
-                    parts_of_workers: &parts_of_workers,
-                };
-                let mut levels = Levels::new(context, std::mem::take(&mut totals));
-                levels.all_keys()?;
-                totals = levels.totals;
-                longest_index = gather.longest_index.into_inner();
+                totals = work.epoch(epoch, std::mem::take(&mut totals), sink, &counted)?;
             }
             sections.finish(totals.progress.position)
         };
@@ -346,13 +395,9 @@ fn run_plan(
         passes,
     } = totals;
     let read = read.unwrap_or_default();
-    let wanted = lock(&fixed_layout)
-        .take()
-        .map_or(0, |(_, _, wanted)| wanted);
+    let wanted = lock(&known).take().map_or(0, |(_, _, wanted)| wanted);
     prove(&read, &progress.written, wanted, n_epochs)?;
-    let peak_memory = plan
-        .sizes
-        .peak(&splitter, longest_index, &store, progress.position);
+    let peak_memory = sizes.peak(splitter, work.longest_index, &store, progress.position);
     let report = Report {
         read,
         written: progress.written,
@@ -369,7 +414,100 @@ fn run_plan(
     };
     let files = sections.files();
     let per_file = (sections.prefix_len(), delimiter);
-    Outcome::new(job, destination, pattern, report, files, per_file)
+    Outcome::new(job, destination, checked.pattern, report, files, per_file)
+}
+
+/// Shuffles the records of the job's inputs into a feed, of which the job's output is a slice.
+pub(crate) fn feed(job: &Job, control: &Control, feed: &Feed) -> Result<()> {
+    let Output::Reader(slice) = &job.output else {
+        return Err(Error::Internal("a feed without a reader".into()));
+    };
+    let checked = check(job)?;
+    let header = Header::new(job.header);
+    let inputs = look(job, &checked.splitter, &header)?;
+    let survey = Survey::of(&inputs, &checked.splitter)?;
+    let plan = Plan::make(job, &survey)?;
+    check_space(&plan, job.scratch.as_deref(), None)?;
+    let run = Run::new(control);
+    let mut pool = Pool::new(plan.sizes.pool())?;
+    let parts_of_workers = carve_workers(&mut pool, &plan.sizes);
+    let Sizes { pages, page, .. } = plan.sizes;
+    feed.open(&pool.carve(pages * page_bytes(page)), page);
+    let store = make_store(&mut pool, &plan)?;
+    let spool = make_spool(job, &plan, &store, &run);
+    let counted = |read: &Tally, counts: &[u64]| -> Result<Range<u64>> {
+        let n = Outline::new(job, &checked, read, counts).wanted;
+        feed.count(n);
+        let share = slice.share(n);
+        if slice.start > share.end - share.start {
+            return Err(Error::InvalidArgument(format!(
+                "position must be at most {} in this share of {n} records, got {}",
+                share.end - share.start,
+                slice.start
+            )));
+        }
+        Ok(share.start + slice.start..share.end)
+    };
+    let mut work = Work {
+        job,
+        plan: &plan,
+        run: &run,
+        inputs: &inputs,
+        splitter: &checked.splitter,
+        header: &header,
+        parts: checked.parts.as_ref(),
+        store: &store,
+        spool: &spool,
+        parts_of_workers: &parts_of_workers,
+        longest_index: 0,
+    };
+    run.guard(|| {
+        work.epoch(job.epoch, Totals::default(), Sink::Feed(feed), &counted)?;
+        feed.drain(&run)
+    });
+    // Here, and not later: the pages lie in the pool.
+    let outcome = run.outcome();
+    feed.end(outcome.err().map(|error| explained(error, job, &survey)));
+    Ok(())
+}
+
+fn carve_workers(pool: &mut Pool, sizes: &Sizes) -> Vec<Mutex<Part>> {
+    (0..sizes.workers)
+        .map(|_| Mutex::new(pool.carve(sizes.part)))
+        .collect()
+}
+
+fn make_store(pool: &mut Pool, plan: &Plan) -> Result<Store> {
+    let Sizes {
+        n_blocks,
+        block,
+        bits,
+        ..
+    } = plan.sizes;
+    let level = Level::new(0, 0, bits, plan.on_full)?;
+    Store::new(pool.carve(n_blocks * block), block, level)
+}
+
+fn make_spool<'a>(job: &Job, plan: &Plan, store: &'a Store, run: &'a Run) -> Spool<'a> {
+    let dir = job.scratch.clone().filter(|_| plan.scratch_on_disk);
+    Spool::new(dir, store, job.memory_limit, run)
+}
+
+/// An error with what only the plan knows.
+fn explained(error: Error, job: &Job, survey: &Survey) -> Error {
+    match error {
+        Error::Window { path, window } => {
+            let survey = Survey { window, ..*survey };
+            Error::MemoryLimit(format!(
+                "memory_limit must be at least {} bytes to decode {} with its window of {window} \
+                 bytes, got {}",
+                smallest_limit(job, &survey),
+                path.display(),
+                job.memory_limit
+            ))
+        }
+        other => other,
+    }
 }
 
 /// An error when what was written is not what was read, as often as it should be.

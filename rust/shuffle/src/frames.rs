@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex};
 
 use crate::append::Appender;
+use crate::cursor::Cursor;
 use crate::destination::Destination;
 use crate::encode::Encoder;
 use crate::error::Result;
@@ -404,11 +405,9 @@ impl<'a> Frames<'a> {
     }
 }
 
-impl FrameCursor<'_, '_> {
-    /// The next bytes of the range that lie in one frame, to be filled from the front; at least
-    /// one, unless the range is at its end. `advance` tells how many were filled.
+impl Cursor for FrameCursor<'_, '_> {
     #[inline(always)]
-    pub fn room(&mut self) -> Result<&mut [u8]> {
+    fn room(&mut self) -> Result<&mut [u8]> {
         if self.room == 0 && self.position < self.end {
             self.enter()?;
         }
@@ -417,9 +416,8 @@ impl FrameCursor<'_, '_> {
         Ok(unsafe { std::slice::from_raw_parts_mut(self.at, self.room) })
     }
 
-    /// The next `len` bytes of the output were filled.
     #[inline(always)]
-    pub fn advance(&mut self, len: usize) {
+    fn advance(&mut self, len: usize) {
         debug_assert!(len <= self.room);
         // SAFETY: len <= room, so the result is inside the frame or at its end.
         self.at = unsafe { self.at.add(len) };
@@ -428,6 +426,13 @@ impl FrameCursor<'_, '_> {
         self.position += len as u64;
     }
 
+    #[inline(always)]
+    fn end_record(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl FrameCursor<'_, '_> {
     /// Writes all of `bytes`.
     pub fn put(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {

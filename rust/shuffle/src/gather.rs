@@ -12,14 +12,17 @@
 
 #![allow(unsafe_code)]
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::cache::prefetch;
+use crate::cursor::Cursor;
 use crate::digest::{Pieces, Tally};
 use crate::error::{Error, Result, try_vec};
-use crate::frames::{FrameCursor, Frames};
+use crate::feed::Feed;
+use crate::frames::Frames;
 use crate::input::InputFile;
 use crate::order::Keys;
 use crate::record::{Body, for_records, record_at};
@@ -44,8 +47,17 @@ pub(crate) struct Gather<'a> {
     pub delimiter: &'a [u8],
     pub inputs: &'a [InputFile],
     pub spool: &'a Spool<'a>,
-    pub frames: &'a Frames<'a>,
-    pub sections: &'a Sections<'a>,
+    pub sink: Sink<'a>,
+}
+
+/// Where gathered records go.
+#[derive(Clone, Copy)]
+pub(crate) enum Sink<'a> {
+    Files {
+        frames: &'a Frames<'a>,
+        sections: &'a Sections<'a>,
+    },
+    Feed(&'a Feed),
 }
 
 /// One bucket, all of it in memory.
@@ -58,7 +70,8 @@ pub(crate) struct Loaded<'b> {
     /// Where its stretch of the output begins, in bytes and in records.
     pub position: u64,
     pub record: u64,
-    /// Only so many of its records are written.
+    /// Its first records that are passed over, and the end of those that are written.
+    pub skip: u64,
     pub limit: u64,
 }
 
@@ -116,7 +129,10 @@ impl<'a> Gather<'a> {
     pub fn bucket(&self, loaded: &Loaded, index: &mut [u64]) -> Result<(Tally, u64)> {
         let n = loaded.tally.records;
         let capacity = entries_of(index.len());
-        let (mut written, mut left_over) = (Tally::default(), Tally::default());
+        // What was written, and all that was passed before the present slice.
+        let (mut written, mut passed) = (Tally::default(), Tally::default());
+        let mut reached = Tally::default();
+        let mut from = loaded.position + loaded.record;
         let places = PlaceBits::of(&loaded.blocks);
         // Slices small enough that one that is a little larger than the mean still fits.
         let mut slice = Slice { bits: 0, value: 0 };
@@ -142,21 +158,27 @@ impl<'a> Gather<'a> {
             let (entries, sorted) = (&entries[..len], &mut sorted[..len]);
             sort::sort(entries, sorted, words_as_counters(counters));
             self.order_ties(loaded, places, sorted)?;
-            let wanted = (loaded.limit - written.records).min(len as u64) as usize;
-            let (wanted, beyond) = sorted.split_at(wanted);
-            self.copy(loaded, places, wanted, &mut written)?;
-            self.leave(loaded, places, beyond, &mut left_over)?;
+            let inside = |record: u64| record.saturating_sub(passed.records).min(len as u64);
+            let (skip, limit) = (inside(loaded.skip) as usize, inside(loaded.limit) as usize);
+            let (before, rest) = sorted.split_at(skip);
+            let (wanted, beyond) = rest.split_at(limit.saturating_sub(skip));
+            self.pass(loaded, places, before, &mut passed)?;
+            let tally = self.copy(loaded, places, wanted, &passed, &mut from)?;
+            written.merge(&tally);
+            passed.merge(&tally);
+            if !wanted.is_empty() {
+                reached = passed;
+            }
+            self.pass(loaded, places, beyond, &mut passed)?;
             slice.value += 1;
         }
-        let mut all = written;
-        all.merge(&left_over);
-        if all != loaded.tally {
+        if passed != loaded.tally {
             return Err(Error::Integrity(format!(
                 "{} records ({} bytes) were scattered to a bucket and {} ({} bytes) came out of it",
-                loaded.tally.records, loaded.tally.bytes, all.records, all.bytes
+                loaded.tally.records, loaded.tally.bytes, passed.records, passed.bytes
             )));
         }
-        Ok((written, loaded.position + self.output_bytes(&written)))
+        Ok((written, loaded.position + self.output_bytes(&reached)))
     }
 
     /// Bytes that so many records take in the output.
@@ -256,17 +278,33 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    /// Copies the records of a sorted index, which follow on those `written` of the bucket.
+    /// Copies the records of a sorted index, which follow on those of the bucket that are `passed`.
+    /// A feed's page that begins with them begins at position `from`, which moves behind them.
     fn copy(
         &self,
         loaded: &Loaded,
         places: PlaceBits,
         sorted: &[u64],
-        written: &mut Tally,
-    ) -> Result<()> {
+        passed: &Tally,
+        from: &mut u64,
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
         if sorted.is_empty() {
-            return Ok(());
+            return Ok(tally);
         }
+        let first = loaded.record + passed.records;
+        let byte = loaded.position + self.output_bytes(passed);
+        let (frames, sections) = match self.sink {
+            Sink::Files { frames, sections } => (frames, sections),
+            Sink::Feed(feed) => {
+                let cursor = feed.cursor(*from, byte + first, self.run);
+                let mut out = Writer::new(self, cursor);
+                self.copy_range(loaded, places, sorted, 0..sorted.len(), &mut out)?;
+                out.cursor.leave();
+                *from = out.cursor.position();
+                return Ok(out.tally);
+            }
+        };
         let length = |i: usize| {
             if let Some(&ahead) = sorted.get(i + PREFETCH) {
                 let (number, at) = places.split(ahead);
@@ -276,69 +314,75 @@ impl<'a> Gather<'a> {
             let (_, body, _) = record_at(loaded.blocks[number], at)?;
             Ok(body.len() + self.delimiter.len() as u64)
         };
-        let first = loaded.record + written.records;
-        let byte = loaded.position + self.output_bytes(written);
-        let segments = self.sections.segments(first, byte, sorted.len(), length)?;
+        let segments = sections.segments(first, byte, sorted.len(), length)?;
         let bucket_end = loaded.position + self.output_bytes(&loaded.tally);
         for (number, segment) in segments.iter().enumerate() {
             if segment.begins {
-                self.sections.write_prefix(segment)?;
+                sections.write_prefix(segment)?;
             }
-            let byte = loaded.position + self.output_bytes(written);
+            let start = byte + self.output_bytes(&tally);
             let end = segments
                 .get(number + 1)
                 .map_or(bucket_end, |next| next.section.start());
-            let mut out = Writer {
-                gather: self,
-                cursor: self.frames.cursor(segment.section, byte, end),
-                tally: Tally::default(),
-                open: None,
-            };
-            for i in segment.records.clone() {
-                if i % CHECKED == 0 {
-                    self.run.check()?;
+            let mut out = Writer::new(self, frames.cursor(segment.section, start, end));
+            self.copy_range(loaded, places, sorted, segment.records.clone(), &mut out)?;
+            out.cursor.leave();
+            sections.add(segment.section, &out.tally);
+            tally.merge(&out.tally);
+        }
+        Ok(tally)
+    }
+
+    /// Copies the records of a range of the sorted index.
+    fn copy_range<C: Cursor>(
+        &self,
+        loaded: &Loaded,
+        places: PlaceBits,
+        sorted: &[u64],
+        range: Range<usize>,
+        out: &mut Writer<C>,
+    ) -> Result<()> {
+        for i in range {
+            if i % CHECKED == 0 {
+                self.run.check()?;
+            }
+            if let Some(&ahead) = sorted.get(i + PREFETCH) {
+                let (number, at) = places.split(ahead);
+                // The first two lines; the others follow by themselves.
+                prefetch(loaded.blocks[number], at);
+                prefetch(loaded.blocks[number], at + 64);
+            }
+            let (number, at) = places.split(sorted[i]);
+            let block = loaded.blocks[number];
+            let (_, body, end) = record_at(block, at)?;
+            match body {
+                Body::Whole(record) => {
+                    let start = end - record.len();
+                    out.whole(record, block.len() - start)?;
                 }
-                if let Some(&ahead) = sorted.get(i + PREFETCH) {
-                    let (number, at) = places.split(ahead);
-                    // The first two lines; the others follow by themselves.
-                    prefetch(loaded.blocks[number], at);
-                    prefetch(loaded.blocks[number], at + 64);
-                }
-                let (number, at) = places.split(sorted[i]);
-                let block = loaded.blocks[number];
-                let (_, body, end) = record_at(block, at)?;
-                match body {
-                    Body::Whole(record) => {
-                        let start = end - record.len();
-                        out.whole(record, block.len() - start)?;
-                    }
-                    Body::Long { len, hash, place } => {
-                        // Its input stands at the head of its slab, which only a walk finds.
-                        let input = self.input_of(block, at)?;
-                        out.long(input, len, hash, place)?;
-                    }
+                Body::Long { len, hash, place } => {
+                    // Its input stands at the head of its slab, which only a walk finds.
+                    let input = self.input_of(block, at)?;
+                    out.long(input, len, hash, place)?;
                 }
             }
-            out.cursor.leave();
-            self.sections.add(segment.section, &out.tally);
-            written.merge(&out.tally);
         }
         Ok(())
     }
 
     /// Accounts for records that are not wanted.
-    fn leave(
+    fn pass(
         &self,
         loaded: &Loaded,
         places: PlaceBits,
-        beyond: &[u64],
-        left_over: &mut Tally,
+        entries: &[u64],
+        passed: &mut Tally,
     ) -> Result<()> {
-        for &entry in beyond {
+        for &entry in entries {
             let (number, at) = places.split(entry);
             match record_at(loaded.blocks[number], at)?.1 {
-                Body::Whole(record) => left_over.add(record),
-                Body::Long { len, hash, .. } => left_over.add_hashed(len, hash),
+                Body::Whole(record) => passed.add(record),
+                Body::Long { len, hash, .. } => passed.add_hashed(len, hash),
             }
         }
         Ok(())
@@ -358,16 +402,25 @@ impl<'a> Gather<'a> {
     }
 }
 
-/// One segment's way into the frames.
-struct Writer<'g, 'a> {
+/// One stretch's way to where it goes.
+struct Writer<'g, 'a, C> {
     gather: &'g Gather<'a>,
-    cursor: FrameCursor<'g, 'a>,
+    cursor: C,
     tally: Tally,
     /// The input that the last long record came from.
     open: Option<(usize, std::sync::Arc<std::fs::File>)>,
 }
 
-impl Writer<'_, '_> {
+impl<'g, 'a, C: Cursor> Writer<'g, 'a, C> {
+    fn new(gather: &'g Gather<'a>, cursor: C) -> Self {
+        Self {
+            gather,
+            cursor,
+            tally: Tally::default(),
+            open: None,
+        }
+    }
+
     /// Writes a record that is in memory; `readable` bytes can be read from its start.
     #[inline(always)]
     fn whole(&mut self, record: &[u8], readable: usize) -> Result<()> {
@@ -388,7 +441,7 @@ impl Writer<'_, '_> {
         let hash = xxh3_128(&room[..record.len()]);
         self.tally.add_hashed(record.len() as u64, hash);
         self.cursor.advance(whole);
-        Ok(())
+        self.cursor.end_record()
     }
 
     /// Writes a record that lies across frames.
@@ -398,7 +451,8 @@ impl Writer<'_, '_> {
         let mut pieces = Pieces::new();
         self.put(record, Some(&mut pieces))?;
         self.tally.add_hashed(pieces.len(), pieces.hash());
-        self.put(self.gather.delimiter, None)
+        self.put(self.gather.delimiter, None)?;
+        self.cursor.end_record()
     }
 
     /// Writes bytes across frames and hashes what landed there.
@@ -453,7 +507,8 @@ impl Writer<'_, '_> {
             return Err(file.changed("changed while it was read"));
         }
         self.tally.add_hashed(len, hash);
-        self.put(self.gather.delimiter, None)
+        self.put(self.gather.delimiter, None)?;
+        self.cursor.end_record()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::block_queue::{BlockQueue, QueuedBlock};
 use crate::digest::Tally;
 use crate::emit::{Emission, Progress};
 use crate::error::{Error, Result};
-use crate::gather::Gather;
+use crate::gather::{Gather, Sink};
 use crate::input::InputFile;
 use crate::options::Job;
 use crate::order::{Keys, Parts};
@@ -45,7 +45,7 @@ use crate::spool::{Spool, does_not_fit};
 use crate::store::{BLOCK_HEAD, Level, OnFull, Store, listed};
 
 /// What all levels of a run use.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Context<'a> {
     pub job: &'a Job,
     pub plan: &'a Plan,
@@ -56,8 +56,10 @@ pub(crate) struct Context<'a> {
     /// Parts of the key space whose records are counted.
     pub parts: Option<&'a Parts>,
     /// Called when what was read, and the counts of the parts, are known and nothing is written;
-    /// returns how many records of this epoch will be.
-    pub counted: &'a (dyn Fn(&Tally, &[u64]) -> Result<u64> + Sync),
+    /// returns which records of the order will be.
+    pub counted: &'a (dyn Fn(&Tally, &[u64]) -> Result<Range<u64>> + Sync),
+    /// The buckets that these surely or nearly surely lie in.
+    pub expected: Range<usize>,
     pub store: &'a Store,
     pub spool: &'a Spool<'a>,
     pub reading: Reading<'a>,
@@ -119,22 +121,70 @@ enum Source {
 impl<'a> Levels<'a> {
     pub fn new(cx: Context<'a>, totals: Totals) -> Self {
         Self {
+            counts: vec![0; cx.parts.map_or(0, Parts::len)],
             cx,
             totals,
             scanned: false,
-            counts: vec![0; cx.parts.map_or(0, Parts::len)],
         }
     }
 
     /// Everything: the first level.
     pub fn all_keys(&mut self) -> Result<()> {
-        let scratch = LazyScratch::default();
-        let n = 1usize << self.cx.plan.sizes.bits;
-        self.cx.store.begin(0..n, self.cx.plan.resident_end);
+        let mut scratch = LazyScratch::default();
+        let expected = self.cx.expected.clone();
+        self.begin(expected.clone());
         self.scatter(&Source::Inputs, true, &scratch)?;
         let read = self.totals.read.unwrap_or_default();
-        self.totals.progress.left = (self.cx.counted)(&read, &self.counts)?;
+        let wanted = (self.cx.counted)(&read, &self.counts)?;
+        self.totals.progress.skip = wanted.start;
+        self.totals.progress.left = wanted.end - wanted.start;
+        let buckets = self.buckets_of(&wanted);
+        if buckets.start < expected.start || buckets.end > expected.end {
+            // What was expected was wrong; now it is known.
+            scratch = LazyScratch::default();
+            let tallies = self.cx.store.level(|level| {
+                let tallies = level.buckets.iter().map(|bucket| bucket.tally);
+                tallies.collect::<Vec<_>>()
+            });
+            let plan = self.cx.plan;
+            self.cx.spool.clear();
+            let level = Level::new(0, 0, plan.sizes.bits, plan.on_full)?;
+            self.cx.store.restart(level);
+            self.cx.store.level(|level| {
+                for (bucket, tally) in level.buckets.iter_mut().zip(tallies) {
+                    bucket.tally = tally;
+                }
+            });
+            self.begin(buckets);
+            self.scatter(&Source::Inputs, false, &scratch)?;
+        }
         self.walk(&scratch)
+    }
+
+    /// Begins a first pass that keeps some buckets and drops the others.
+    fn begin(&self, buckets: Range<usize>) {
+        let end = self.cx.plan.resident_end.clamp(buckets.start, buckets.end);
+        self.cx.store.level(|level| level.wanted_end = buckets.end);
+        self.cx.store.begin(buckets, end);
+    }
+
+    /// The buckets that hold a range of the order's records.
+    fn buckets_of(&self, records: &Range<u64>) -> Range<usize> {
+        self.cx.store.level(|level| {
+            let mut range = 0..0;
+            let mut before = 0;
+            for (number, bucket) in level.buckets.iter().enumerate() {
+                let behind = before + bucket.tally.records;
+                if before < records.end && behind > records.start {
+                    if range.is_empty() {
+                        range.start = number;
+                    }
+                    range.end = number + 1;
+                }
+                before = behind;
+            }
+            range
+        })
     }
 
     /// The keys of one bucket that is too large to be emitted as it is.
@@ -215,6 +265,10 @@ impl<'a> Levels<'a> {
         let n = self.cx.store.level(|level| level.buckets.len());
         let mut next = 0;
         while next < n && self.totals.progress.left > 0 {
+            if self.pass_over(next) {
+                next += 1;
+                continue;
+            }
             let ready = self.at_hand(next);
             if !ready.is_empty() {
                 next = ready.end;
@@ -238,6 +292,21 @@ impl<'a> Levels<'a> {
             next += 1;
         }
         Ok(())
+    }
+
+    /// Passes over a bucket of which nothing is to be written; false when something is.
+    fn pass_over(&mut self, bucket: usize) -> bool {
+        let tally = self.cx.store.level(|level| level.buckets[bucket].tally);
+        let progress = &mut self.totals.progress;
+        if tally.records == 0 || tally.records > progress.skip {
+            return false;
+        }
+        progress.skip -= tally.records;
+        progress.record += tally.records;
+        progress.position += tally.bytes + tally.records * self.cx.gather.delimiter.len() as u64;
+        let (resident, _) = self.cx.store.take(bucket);
+        self.cx.store.release_all(&resident);
+        true
     }
 
     /// The longest run of buckets from `next` on that can be emitted now.
@@ -527,7 +596,9 @@ impl<'a> Levels<'a> {
         });
         let total = all.filter(|_| self.cx.sample.is_none());
         self.cx.run.control.start_phase(GATHER, total);
-        self.cx.run.control.advance(self.cx.gather.frames.written());
+        if let Sink::Files { frames, .. } = self.cx.gather.sink {
+            self.cx.run.control.advance(frames.written());
+        }
         let emission = Emission::new(
             self.cx.store,
             made.map(|scratch| &**scratch),

@@ -7,6 +7,7 @@ use crate::decode::Encoding;
 use crate::encode::Compression;
 use crate::input::Input;
 use crate::layout::Shards;
+use crate::slice::Slice;
 
 /// Where the records go.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub enum Output {
     Path(PathBuf),
     /// An open file that is streamed to, and its name for messages.
     Open(Arc<std::fs::File>, PathBuf),
+    /// A reader in this process, which gets a slice of the order.
+    Reader(Slice),
 }
 
 /// What a record is.
@@ -136,6 +139,10 @@ pub struct Tuning {
     pub workers: Option<usize>,
     /// Expansion of a compressed input that is never refused, in bytes.
     pub expansion: Option<u64>,
+    /// Bytes of a page of a reader's feed.
+    pub page: Option<usize>,
+    /// As if this was the number of records that a survey found.
+    pub records: Option<u64>,
     /// Clears key bits, to make ties.
     pub key_mask: Option<u64>,
     /// Spill (`Some(true)`) or rescan (`Some(false)`), whatever the cost model says.

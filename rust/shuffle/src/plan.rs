@@ -13,8 +13,10 @@
 //! - every further pass over the input costs its bytes at the measured rate, and [`SCAN_BYTE`] and
 //!   [`SCAN_RECORD`] for finding, keying and hashing its records.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
-use crate::options::Job;
+use crate::options::{Job, Output};
 use crate::sizes::{MIB, Sizes, sizes};
 use crate::space::space;
 use crate::store::OnFull;
@@ -95,6 +97,8 @@ pub struct Plan {
     pub(crate) scratch_on_disk: bool,
     /// Buckets from here on are evicted from the start.
     pub(crate) resident_end: usize,
+    /// The buckets that hold what is wanted, as far as can be told.
+    pub(crate) expected: Range<usize>,
 }
 
 impl Plan {
@@ -182,6 +186,7 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
             OnFull::Drop
         },
         resident_end: n_buckets,
+        expected: 0..n_buckets,
     };
     let no_scratch = match scratch {
         Scratch::None => "no scratch is allowed",
@@ -209,8 +214,13 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
         return plan;
     };
 
+    if let Output::Reader(slice) = job.output {
+        plan.expected = slice.buckets(sizes.bits, job.tuning.records.map_or(records, |n| n as f64));
+    }
+    let expected = plan.expected.len() as f64 / n_buckets as f64;
     // What a sample wants, with what goes by before its edge is known.
     let part = match job.sample {
+        _ if expected < 1.0 => expected,
         Some(n) if (n as f64) < records => {
             let part = n as f64 / records;
             (part * (1.0 - part.max(1e-9).ln()) + 1.0 / n_buckets as f64).min(1.0)
@@ -236,14 +246,15 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
         .max(output as f64 * OUTPUT_WRITE);
 
     // Blocks of a bucket, its last one half full.
-    let bucket_blocks = wanted / n_buckets as f64 / block as f64 + 0.6;
-    let all_blocks = bucket_blocks * n_buckets as f64 + sizes.workers as f64 + 4.0;
+    let n_wanted = plan.expected.len() as f64;
+    let bucket_blocks = wanted / n_wanted / block as f64 + 0.6;
+    let all_blocks = bucket_blocks * n_wanted + sizes.workers as f64 + 4.0;
     let fits = all_blocks <= sizes.n_blocks as f64;
     // In scratch's case: enough blocks are left for those on their way.
     let moving = 64.0 + bucket_blocks.ceil() * (sizes.workers as f64 + 2.0);
     let free = (sizes.n_blocks as f64 - moving - 1.5 * n_buckets as f64).max(0.0);
-    let resident_end = ((free / bucket_blocks.max(1.0)) as usize).min(n_buckets);
-    let resident = wanted * resident_end as f64 / n_buckets as f64;
+    let n_resident = (free / bucket_blocks.max(1.0)).floor().min(n_wanted);
+    let resident = wanted * n_resident / n_wanted;
     let spilled = wanted - resident;
     // In the case of several passes: their best number.
     let fewest = (all_blocks / (sizes.n_blocks as f64 * 0.97))
@@ -286,7 +297,7 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
             plan.resident_end = if job.tuning.spill == Some(true) {
                 0
             } else {
-                resident_end
+                plan.expected.start + n_resident as usize
             };
             plan.resident_bytes = Some(resident as u64);
             scratch_bytes = spilled as u64;
@@ -301,8 +312,8 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
             plan.passes = Some(passes as u32);
             plan.resident_bytes = Some((wanted / passes) as u64);
             if job.tuning.spill.is_none() {
-                let kept = (n_buckets as f64 / passes).ceil();
-                plan.resident_end = kept as usize;
+                let kept = (n_wanted / passes).ceil();
+                plan.resident_end = plan.expected.start + kept as usize;
                 // A long record of a compressed input must fit into the pool, however long it is.
                 if survey.encoded == 0 {
                     plan.set_blocks((kept * bucket_blocks * 1.08) as usize + sizes.workers + 4);

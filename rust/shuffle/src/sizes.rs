@@ -10,8 +10,9 @@
 use crate::append::Appender;
 use crate::decode::{self, Encoding};
 use crate::encode;
+use crate::feed::page_bytes;
 use crate::gather::index_words;
-use crate::options::{Job, Records, Tuning};
+use crate::options::{Job, Output, Records, Tuning};
 use crate::pool::ALIGN;
 use crate::reader::ReaderSizes;
 use crate::sample::Sample;
@@ -64,6 +65,9 @@ pub(crate) struct Sizes {
     pub frames: usize,
     /// Bytes of a worker's private part: its buffer, then its index.
     pub part: usize,
+    /// Pages of a reader's feed, and bytes of each.
+    pub pages: usize,
+    pub page: usize,
     /// Threads that write frames, each encoding them if that is asked for.
     pub writers: usize,
     /// Bytes of the buffer that a writer encodes into; 0 when nothing is compressed.
@@ -83,6 +87,7 @@ impl Sizes {
     pub fn pool(&self) -> usize {
         self.workers * self.part
             + self.frames * self.frame
+            + (self.pages * page_bytes(self.page)).next_multiple_of(ALIGN)
             + self.writers * self.encoded
             + self.append
             + self.n_blocks * self.block
@@ -116,6 +121,7 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         frame,
         entries,
         workers,
+        page,
         ..
     } = job.tuning;
     let delimiter = job.records.delimiter().len();
@@ -142,7 +148,13 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
     let (encoded, contexts) =
         encoder.map_or((0, 0), |(out, context)| (out, writers as u64 * context));
     let append = if encoded > 0 { Appender::BYTES } else { 0 };
-    let frames = workers + writers + if encoded > 0 { 1 } else { 4 };
+    let is_feed = matches!(job.output, Output::Reader(_));
+    let (frames, writers) = match is_feed {
+        true => (0, 0),
+        false => (workers + writers + if encoded > 0 { 1 } else { 4 }, writers),
+    };
+    let page = page.unwrap_or(if large { 1 << 20 } else { 256 << 10 });
+    let pages = if is_feed { 2 * workers + 2 } else { 0 };
     let n_threads = workers + SCRATCH_WRITERS + SCRATCH_READERS + writers + 1;
     let sample = if job.sample.is_some() {
         Sample::BYTES as u64
@@ -155,7 +167,8 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         .map(|input| input.path().as_os_str().len())
         .sum();
     let inputs = job.inputs.len() as u64 * INPUT + names as u64 * NAMES;
-    let output = (frames * frame + writers * encoded + append) as u64 + contexts;
+    let feed = pages * page_bytes(page);
+    let output = (feed + frames * frame + writers * encoded + append) as u64 + contexts;
     let spent = BASE + n_threads as u64 * THREAD + inputs + sample + output;
     let left = limit.checked_sub(spent)?;
     let (lanes, window, decoders) = decoders(survey, workers, left);
@@ -252,6 +265,8 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         frame,
         frames,
         part,
+        pages,
+        page,
         writers,
         encoded,
         append,

@@ -456,6 +456,8 @@ fn any_tuning() -> impl Strategy<Value = Tuning> {
                 workers: Some(workers),
                 key_mask,
                 expansion: None,
+                page: None,
+                records: None,
                 spill,
                 no_direct: off[0],
                 no_tmpfile: off[1],
