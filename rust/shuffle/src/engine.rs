@@ -21,7 +21,7 @@ use crate::gather::{Gather, Sink};
 use crate::header::Header;
 use crate::input::{InputFile, Look};
 use crate::layout::{Group, Layout};
-use crate::levels::{Context, Levels, Totals};
+use crate::levels::{Context, Counted, Levels, Totals};
 use crate::options::{Job, Output};
 use crate::order::{ALGORITHM, Keys, Parts};
 use crate::outcome::Outcome;
@@ -147,7 +147,7 @@ impl Work<'_> {
         epoch: u32,
         totals: Totals,
         sink: Sink,
-        counted: &(dyn Fn(&Tally, &[u64]) -> Result<Range<u64>> + Sync),
+        counted: &Counted,
     ) -> Result<Totals> {
         let Self {
             job,

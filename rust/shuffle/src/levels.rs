@@ -44,6 +44,9 @@ use crate::split::Splitter;
 use crate::spool::{Spool, does_not_fit};
 use crate::store::{BLOCK_HEAD, Level, OnFull, Store, listed};
 
+/// From what was read, and the counts of the parts, to the records of the order that are written.
+pub(crate) type Counted<'a> = dyn Fn(&Tally, &[u64]) -> Result<Range<u64>> + Sync + 'a;
+
 /// What all levels of a run use.
 #[derive(Clone)]
 pub(crate) struct Context<'a> {
@@ -55,9 +58,8 @@ pub(crate) struct Context<'a> {
     pub keys: Keys<'a>,
     /// Parts of the key space whose records are counted.
     pub parts: Option<&'a Parts>,
-    /// Called when what was read, and the counts of the parts, are known and nothing is written;
-    /// returns which records of the order will be.
-    pub counted: &'a (dyn Fn(&Tally, &[u64]) -> Result<Range<u64>> + Sync),
+    /// Called when all is read and nothing is written.
+    pub counted: &'a Counted<'a>,
     /// The buckets that these surely or nearly surely lie in.
     pub expected: Range<usize>,
     pub store: &'a Store,

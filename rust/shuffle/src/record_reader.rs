@@ -194,7 +194,7 @@ impl RecordReader {
         if !self.is_at_home() {
             // A forked child has the parent's locks as they were, and none of its threads.
             std::mem::forget(std::mem::take(&mut self.shared));
-            std::mem::forget(self.page.take());
+            self.page = None;
             std::mem::forget(self.engine.take());
             return;
         }
