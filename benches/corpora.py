@@ -13,11 +13,15 @@ text into which numbers, quotes and newlines are stamped at the places that the 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import os
+import shutil
 import statistics
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,6 +76,54 @@ class CorpusFile:
     fingerprint: Fingerprint
 
 
+def stored(file: CorpusFile, command: Sequence[str], ending: str, parts: int) -> tuple[Path, ...]:
+    """Return files that hold a corpus's lines in order, each a part, compressed by a command.
+
+    The command takes ``-c`` and plain bytes on standard input. What is there is taken as it is; the
+    outputs that are made from it are compared with the corpus itself.
+    """
+    folder = file.path.with_suffix("")
+    paths = tuple(folder / f"{part}{ending}" for part in range(parts))
+    if all(path.exists() for path in paths):
+        return paths
+    folder.mkdir(exist_ok=True)
+    edges = _edges(file.path, parts)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        jobs = [
+            pool.submit(_compress, file.path, range(*edge), command, path)
+            for edge, path in zip(itertools.pairwise(edges), paths, strict=True)
+        ]
+        for job in jobs:
+            job.result()
+    return paths
+
+
+def _edges(path: Path, parts: int) -> list[int]:
+    """Return where parts of about equal size begin and end, each with whole lines."""
+    size = path.stat().st_size
+    edges = [0]
+    with open(path, "rb") as file:
+        for part in range(1, parts):
+            file.seek(size * part // parts)
+            file.readline()
+            edges.append(file.tell())
+    return [*edges, size]
+
+
+def _compress(source: Path, span: range, command: Sequence[str], target: Path) -> None:
+    unfinished = target.with_suffix(".part")
+    with open(source, "rb") as file, open(unfinished, "wb") as output:
+        file.seek(span.start)
+        process = subprocess.Popen([*command, "-c"], stdin=subprocess.PIPE, stdout=output)
+        assert process.stdin is not None
+        with process.stdin as pipe:
+            for offset in range(span.start, span.stop, 1 << 20):
+                pipe.write(file.read(min(1 << 20, span.stop - offset)))
+        if process.wait() != 0:
+            raise RuntimeError(f"{target.name} could not be compressed")
+    os.replace(unfinished, target)
+
+
 def ensure(corpus: Corpus, directory: Path, workers: int) -> CorpusFile:
     """Return the corpus's file in `directory`; make and check it if it is not there.
 
@@ -93,6 +145,7 @@ def ensure(corpus: Corpus, directory: Path, workers: int) -> CorpusFile:
                 f"got {known.bytes} and {known.digest}"
             )
         os.replace(unfinished, path)
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # compressed from what was there
         found = path.stat()
         note.write_text(json.dumps({**asdict(known), "changed": found.st_mtime_ns}))
     return CorpusFile(corpus, path, known)

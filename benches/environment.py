@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+PROGRAMS = Path(__file__).parent / "programs"
+
 
 class AbsentError(Exception):
     """A peer cannot be had on this machine; the message says why."""
@@ -32,6 +34,12 @@ class PeerEnvironment:
         if not _succeeds([str(python), "-c", f"import {package}"]):
             _install([str(python), "-m", "pip", "install", "--quiet", package])
         return python
+
+    def zstd(self) -> tuple[str, ...]:
+        """Return what to call as zstd: the command, or the package zstandard in its dress."""
+        if shutil.which("zstd") is not None:
+            return ("zstd",)
+        return (str(self.python_with("zstandard")), str(PROGRAMS / "zstd.py"))
 
     def cargo_binary(self, crate: str, binary: str) -> Path:
         """Return a program that `cargo install` built, with the profile its project releases by."""

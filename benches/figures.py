@@ -21,7 +21,9 @@ from results import (
     Record,
     cpu_seconds,
     deviation,
+    floor,
     median,
+    own_task,
     quickest,
     read,
     stages,
@@ -51,6 +53,7 @@ def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
                     *_bound(least and sum(stage.seconds for stage in least), seconds),
                 ]
         yield from _cliff(case)
+        yield from _task(case)
 
 
 def details(case: Record) -> Iterator[list[str]]:
@@ -86,12 +89,21 @@ def details(case: Record) -> Iterator[list[str]]:
 
 
 def notes(case: Record) -> list[str]:
-    """Return why rows of a case have no time."""
-    return [
-        f"{row['tool']}, {_limit(row)}: {row['status']}: {row['reason']}"
+    """Return why rows of a case have no time, and what must be known of those that have one."""
+    told = [
+        (row, f"{row['status']}: {row['reason']}" if row["status"] != "ok" else row.get("remark"))
         for row in case["rows"]
-        if row["status"] != "ok"
     ]
+    return [f"{row['tool']}, {_limit(row)}: {words}" for row, words in told if words]
+
+
+def basis(case: Record) -> str:
+    """Return what the bound of a case with a task is, as a sentence; nothing for the others."""
+    task = case.get("task")
+    if not task or not task["floor"]:
+        return ""
+    target = f"; the target is within {task['target']}x of it" if task["target"] else ""
+    return f"Bound: {task['floor']}{target}."
 
 
 def bounds(cases: Sequence[Record]) -> Iterator[list[str]]:
@@ -102,8 +114,10 @@ def bounds(cases: Sequence[Record]) -> Iterator[list[str]]:
         "scratch MB",
         "scatter: disk s",
         "memory s",
+        "decode s",
         "gather: disk s",
         "memory s",
+        "encode s",
         "bound s",
         "seconds",
         "of bound",
@@ -113,9 +127,13 @@ def bounds(cases: Sequence[Record]) -> Iterator[list[str]]:
             least, seconds = stages(row, case), median(row, "wall_seconds")
             if least is None:
                 continue
-            parts = [part for stage in least for part in (stage.disk_seconds, stage.memory_seconds)]
+            parts = [
+                part
+                for stage in least
+                for part in (stage.disk_seconds, stage.memory_seconds, stage.codec_seconds)
+            ]
             yield [
-                _input(case),
+                _titled(case),
                 _limit(row),
                 f"{row['report']['scratch_bytes'] / 1e6:.0f}",
                 *(f"{part:.2f}" for part in parts),
@@ -152,9 +170,9 @@ def document(paths: Sequence[Path], *, short: bool = False) -> str:
         if short:
             continue
         for case in cases:
-            pieces += [f"**{_input(case)}**, {_provenance(case)}", _markdown(list(details(case)))]
+            pieces += [f"**{_titled(case)}**, {_provenance(case)}", _markdown(list(details(case)))]
             pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
-            pieces += [f"Rates: {rates(case)}."]
+            pieces += [f"Rates: {rates(case)}. {basis(case)}".rstrip()]
         pieces += [_markdown(list(bounds(cases)))]
     return "\n\n".join(pieces) + "\n"
 
@@ -195,6 +213,11 @@ def _input(case: Record) -> str:
     return f"{case['input_bytes'] / 1e9:g} GB {case['input']}, {case['cache']}"
 
 
+def _titled(case: Record) -> str:
+    what = case.get("task", {}).get("what")
+    return f"{_input(case)}, {what}" if what else _input(case)
+
+
 def _limit(row: Record) -> str:
     return f"{row['limit_bytes'] / (1 << 20):.0f} MiB" if row["limit_bytes"] else "none"
 
@@ -222,10 +245,40 @@ def _ratio(other: Record, own: Record) -> str:
 
 
 def _against_own(case: Record, row: Record) -> str:
+    task = own_task(case)
+    if task is not None:
+        return "" if row is task else _ratio(row, task)
     own = next(iter(timed(case, tool="corekit", role=row["role"])), None)
     if own is None or row["tool"] == "corekit":
         return ""
     return _ratio(row, own)
+
+
+def _task(case: Record) -> Iterator[list[str]]:
+    """Yield the row of a case with a task: its peers need not have corekit's limit."""
+    own = own_task(case)
+    if own is None:
+        return
+    best = quickest(row for row in timed(case, role="task") if row is not own)
+    seconds, least = median(own, "wall_seconds"), floor(case)
+    if least is not None:
+        of_bound = [f"{median(least, 'wall_seconds'):.2f}", _ratio(own, least)]
+    else:
+        parts = stages(own, case)
+        of_bound = _bound(parts and sum(stage.seconds for stage in parts), seconds)
+    target = case["task"]["target"]
+    if target and of_bound[1]:
+        of_bound[1] += f", target {target}x"
+    free = "" if best is None or best["limit_bytes"] else " without limit"
+    yield [
+        _input(case),
+        f"{case['task']['what']}, {_limit(own)}",
+        f"{seconds:.2f}",
+        _rate(case, own),
+        f"{best['tool']}{free} {median(best, 'wall_seconds'):.2f} s" if best else "none",
+        _ratio(best, own) if best else "",
+        *of_bound,
+    ]
 
 
 def _cliff(case: Record) -> Iterator[list[str]]:

@@ -79,7 +79,7 @@ def run(command: Command, *, watch: Path, output: Path, timeout: float) -> Outco
     watch
         The directory that holds its scratch files.
     output
-        The file it writes; its blocks are not scratch.
+        The file it writes, or the directory of files; their blocks are not scratch.
     timeout
         Seconds after which the command and its children are killed.
     """
@@ -171,12 +171,9 @@ class _Sampler(threading.Thread):
         return max(high_water, self._tree_bytes) if self._tree_size > 1 else high_water
 
     def peak_scratch(self, output: Path) -> int:
-        try:
-            own = output.stat().st_ino
-        except FileNotFoundError:
-            own = -1
+        own = {path.stat().st_ino for path in [output, *output.rglob("*")] if path.exists()}
         totals = (
-            sum(size for inode, size in sample.items() if inode != own)
+            sum(size for inode, size in sample.items() if inode not in own)
             for sample in self._allocated
         )
         return max(totals, default=0)

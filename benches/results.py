@@ -84,24 +84,40 @@ def quickest(rows: Iterable[Record]) -> Record | None:
     return min(rows, key=lambda row: median(row, "wall_seconds"), default=None)
 
 
+def own_task(case: Record) -> Record | None:
+    """Return corekit's row at the case's task, if the case has one."""
+    return next((row for row in timed(case, role="task") if "corekit" in row["tool"]), None)
+
+
+def floor(case: Record) -> Record | None:
+    """Return the row that says how quick the case's task can be done at all, if it has one."""
+    return quickest(timed(case, role="floor"))
+
+
 def stages(row: Record, case: Record) -> tuple[Stage, Stage] | None:
     """Return the physical bound of a row of corekit's, from its report and the case's rates.
 
     Scratch is what the run used; when records went through it more than once, what the plan says.
-    The plan's bytes read and written include scratch, each way.
+    The plan's bytes read and written include scratch, each way. None for a row without a report,
+    and where the case measures its floor instead.
     """
-    report = row.get("report")
-    if report is None:
+    report, task = row.get("report"), case.get("task", {})
+    if report is None or floor(case) is not None:
         return None
     plan, size = report["plan"], int(case["input_bytes"])
-    again = plan["strategy"] == "scratch" and plan["passes"] > 1
+    stored = int(case.get("stored_bytes", size))
+    passes = int(report.get("passes") or plan["passes"] or 1)
+    again = plan["strategy"] == "scratch" and (plan["passes"] or 1) > 1
     scratch = int(plan["bytes_written"]) - size if again else int(report["scratch_bytes"])
-    rescan = plan["strategy"] == "rescan"
+    packed, zstd = task.get("storage", "plain"), task.get("product") == "zstd"
     traffic = Traffic(
         input_bytes=size,
-        read_bytes=int(plan["bytes_read"]) if rescan else size,
+        read_bytes=stored * passes if plan["strategy"] == "rescan" else stored,
         scratch_bytes=scratch,
-        output_bytes=size,
+        output_bytes=int(report["output_size"]) if zstd else size,
         cold=case["cache"] == "cold",
+        stored_bytes=stored,
+        decode="" if packed == "plain" else f"{packed}_decode",
+        encode="zstd_encode" if zstd else "",
     )
     return bound(traffic, Rates(**case["rates"]))

@@ -12,15 +12,24 @@ Within a stage disk and memory are taken to overlap perfectly, so the longer of 
 time is the greatest of reads over read rate, writes over write rate, and all over the mixed rate.
 Work on the CPU (finding delimiters, keys, sorting, digests) is left out: it is what the distance
 from the bound measures, together with I/O that did not overlap.
+
+Codecs are the exception, since nobody can read a compressed input without decoding it. Their rates
+are those of other programs on all CPUs at once: inflating by Python's zlib in threads, zstd by its
+own command, one process for each CPU; counted in plain bytes, each byte decoded or encoded once,
+before or after moving it (the same CPUs do both). A quicker decoder than these would make the bound
+lower.
 """
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +41,9 @@ import page_cache
 MIB = 1 << 20
 FILE_BYTES = 512 * MIB
 MEMORY_BYTES = 256 * MIB
+CODEC_BYTES = 64 * MIB  # to encode, for each CPU
 IN_FLIGHT = 4
+CODEC_RATES = ("gzip_decode", "zstd_decode", "zstd_encode")  # by `measure_codecs`
 TRIES = 3
 
 
@@ -50,47 +61,70 @@ class Rates:
     direct_mixed: float | None
     fresh_page: float
     fresh_huge_page: float
+    # Plain bytes a second on all CPUs; measured only where a case needs them.
+    gzip_decode: float | None = None
+    zstd_decode: float | None = None
+    zstd_encode: float | None = None
+
+    def codec(self, name: str) -> float | None:
+        """Return a codec's rate, such as ``gzip_decode``; None for "" and where it is unknown."""
+        rate: float | None = getattr(self, name) if name else None
+        return rate
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The seconds that one stage needs of the disk and of the memory."""
+    """The seconds that one stage needs of the disk, of the memory, and of the CPUs for a codec."""
 
     disk_seconds: float
     memory_seconds: float
+    codec_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """The longer of the two."""
-        return max(self.disk_seconds, self.memory_seconds)
+        """The longer of what the disk does, and of what memory and CPUs do."""
+        return max(self.disk_seconds, self.memory_seconds + self.codec_seconds)
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """The bytes that a run moved: input read (all scans), scratch each way, output."""
+    """The bytes that a run moved: input read (all scans), scratch each way, output.
+
+    `input_bytes` are those of the records; stored or written they may be fewer. Codecs are named as
+    their rates are.
+    """
 
     input_bytes: int
     read_bytes: int
     scratch_bytes: int
     output_bytes: int
     cold: bool
+    stored_bytes: int
+    decode: str = ""
+    encode: str = ""
 
 
 def bound(traffic: Traffic, rates: Rates) -> tuple[Stage, Stage]:
     """Return the scatter and the gather stage of the fastest run that moves these bytes."""
     resident = max(0, traffic.input_bytes - traffic.scratch_bytes)
-    from_disk = traffic.input_bytes if traffic.cold else 0
+    from_disk = traffic.stored_bytes if traffic.cold else 0
     scatter = Stage(
         _disk_seconds(from_disk, traffic.scratch_bytes, rates),
         (traffic.read_bytes - from_disk) / rates.warm_read
         + traffic.input_bytes / rates.memory_copy
         + resident * min(rates.fresh_page, rates.fresh_huge_page),
+        _codec_seconds(traffic.input_bytes, rates.codec(traffic.decode)),
     )
     gather = Stage(
         _disk_seconds(traffic.scratch_bytes, traffic.output_bytes, rates),
-        traffic.output_bytes / rates.memory_copy,
+        traffic.input_bytes / rates.memory_copy,
+        _codec_seconds(traffic.input_bytes, rates.codec(traffic.encode)),
     )
     return scatter, gather
+
+
+def _codec_seconds(size: int, rate: float | None) -> float:
+    return size / rate if rate else 0.0
 
 
 def _disk_seconds(read: int, written: int, rates: Rates) -> float:
@@ -124,7 +158,77 @@ def measure_rates(directory: Path, threads: int) -> dict[str, float | None]:
             fresh_page=_fresh_page(pool, threads, huge=False),
             fresh_huge_page=_fresh_page(pool, threads, huge=True),
         )
-    return {name: value and float(f"{value:.4g}") for name, value in asdict(rates).items()}
+    return {
+        name: value and float(f"{value:.4g}")
+        for name, value in asdict(rates).items()
+        if name not in CODEC_RATES
+    }
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """What to measure the rates of codecs with; what is empty is not measured."""
+
+    zstd: tuple[str, ...] = ()
+    gzip_files: tuple[Path, ...] = ()
+    zstd_files: tuple[Path, ...] = ()
+    plain: Path | None = None  # lines to be encoded
+
+
+def measure_codecs(codecs: Codecs, directory: Path, threads: int) -> dict[str, float]:
+    """Measure the rates of codecs on all CPUs at once, each with a file or a piece of its own."""
+    measured: dict[str, float] = {}
+    with (
+        tempfile.TemporaryDirectory(dir=directory) as folder,
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        if codecs.gzip_files:
+            measured["gzip_decode"] = _together(pool, _inflate, codecs.gzip_files[:threads])
+        if codecs.zstd_files:
+            decode = functools.partial(_through, (*codecs.zstd, "-dcq"))
+            measured["zstd_decode"] = _together(pool, decode, codecs.zstd_files[:threads])
+        if codecs.plain is not None:
+            encode = functools.partial(_through, (*codecs.zstd, "-qc", "-3", "-T1"))
+            pieces = [Path(folder, str(number)) for number in range(threads)]
+            with open(codecs.plain, "rb") as file:
+                for piece in pieces:
+                    piece.write_bytes(file.read(CODEC_BYTES))
+            seconds = _best(lambda: _timed(lambda: list(pool.map(encode, pieces))))
+            measured["zstd_encode"] = sum(piece.stat().st_size for piece in pieces) / seconds
+    return {name: float(f"{value:.4g}") for name, value in measured.items()}
+
+
+def _together(
+    pool: ThreadPoolExecutor, decode: Callable[[Path], int], paths: Sequence[Path]
+) -> float:
+    """Return the plain bytes a second of decoding all the files at the same time."""
+    size = sum(pool.map(decode, paths))
+    return size / _best(lambda: _timed(lambda: list(pool.map(decode, paths))))
+
+
+def _inflate(path: Path) -> int:
+    """Decode a gzip file and return its plain size; zlib lets other threads run meanwhile."""
+    decoder, size = zlib.decompressobj(wbits=31), 0
+    with open(path, "rb", buffering=0) as file:
+        while read := file.read(256 << 10):
+            size += len(decoder.decompress(read))
+    return size
+
+
+def _through(argv: Sequence[str], path: Path) -> int:
+    """Put a file through a command and return how many bytes came out."""
+    size = 0
+    with (
+        open(path, "rb") as file,
+        subprocess.Popen(argv, stdin=file, stdout=subprocess.PIPE, bufsize=0) as process,
+    ):
+        assert process.stdout is not None
+        buffer = bytearray(MIB)
+        while count := process.stdout.readinto(buffer):  # type: ignore[attr-defined]
+            size += count
+    if process.returncode != 0:
+        raise OSError(f"{argv[0]} exits {process.returncode}")
+    return size
 
 
 def _best(action: Callable[[], float], tries: int = TRIES) -> float:

@@ -10,21 +10,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import page_cache
 import verify
-from cases import Cache, Case, Entry
+from cases import SHARDS, Case, Entry
 from corpora import CorpusFile
 from environment import AbsentError
 from measure import Command, Outcome, isolated, run
 from peers import Job, Tool, scrub
 
 TIMEOUT_SECONDS = 600.0
+MANIFEST = "part.manifest.json"  # corekit's, beside the shards
 # What a run's report may say in the results; the rest could name files of this machine.
 REPORT_KEYS = (
     "records",
@@ -35,6 +37,8 @@ REPORT_KEYS = (
     "peak_memory",
     "scratch_bytes",
     "algorithm",
+    "passes",
+    "output_size",
 )
 
 
@@ -51,10 +55,20 @@ class Row:
     idle_memory_bytes: int = 0  # of the tool loaded but not at work
     rounds: list[dict[str, Any]] = field(default_factory=list)
     report: dict[str, Any] | None = None  # corekit's own, of the last round
+    remark: str | None = None  # what a reader of its time must know
 
 
 class FailedError(Exception):
     """A run did not do its job."""
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all runs of a case have in common."""
+
+    case: Case
+    corpus: CorpusFile
+    sources: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -63,14 +77,20 @@ class Bench:
 
     directory: Path
     tools: Mapping[str, Tool | AbsentError]
+    zstd: tuple[str, ...]
     threads: int
     say: Callable[[str], None]
+    # What all of corekit's outputs of one corpus must have in common, whatever the case: their
+    # order, and the digest that its reports give.
+    _known: dict[str, str] = field(default_factory=dict)
 
-    def run_case(self, case: Case, corpus: CorpusFile, rounds: int) -> list[Row]:
+    def run_case(
+        self, case: Case, corpus: CorpusFile, sources: tuple[Path, ...], rounds: int
+    ) -> list[Row]:
         """Run all entries of a case for their number of rounds and return their rows."""
         rows = [Row(entry.tool, entry.role, entry.limit_bytes) for entry in case.entries]
         turns = list(zip(case.entries, rows, strict=True))
-        orders: dict[str, str] = {}  # corekit's outputs must all be one and the same
+        setting = _Setting(case, corpus, sources)
         for number in range(rounds):
             start = number % len(turns)
             for entry, row in turns[start:] + turns[:start]:
@@ -80,66 +100,127 @@ class Bench:
                 if isinstance(tool, AbsentError):
                     row.status, row.reason = "absent", str(tool)
                 else:
-                    self._turn(tool, entry, row, corpus, case.cache, orders)
+                    self._turn(tool, entry, row, setting)
                 self.say(_line(case, number, row))
         return rows
 
-    def _turn(
-        self,
-        tool: Tool,
-        entry: Entry,
-        row: Row,
-        corpus: CorpusFile,
-        cache: Cache,
-        orders: dict[str, str],
-    ) -> None:
+    def _turn(self, tool: Tool, entry: Entry, row: Row, setting: _Setting) -> None:
         place = self.directory / "run"
         shutil.rmtree(place, ignore_errors=True)
-        job = Job(corpus.path, place / "output", place / "scratch", entry.limit_bytes, self.threads)
+        task = setting.case.task
+        job = Job(
+            setting.sources,
+            place / "output",
+            place / "scratch",
+            entry.limit_bytes,
+            self.threads,
+            task,
+            setting.corpus.fingerprint.records,
+        )
         job.scratch.mkdir(parents=True)
+        if task.product == "shards":
+            job.target.mkdir()
         row.command = tool.shown(job)
         if tool.idle is not None and not row.rounds:
             row.idle_memory_bytes = self._run(Command(tool.idle), job).cost.peak_memory_bytes
         try:
-            measured, found, stderr = self._once(tool.command(job), job, corpus, cache)
-            if entry.tool == "corekit":
-                if orders.setdefault(entry.tool, found.order) != found.order:
-                    raise FailedError("the output differs from that of an earlier run")
-                row.report = _report(stderr)
-            row.rounds.append(measured)
+            if tool.proof is not None and not row.rounds:
+                self._completed(tool.proof(job), job)
+                self._judge(tool, row, job, setting.corpus)
+                job.target.unlink()
+            row.rounds.append(self._once(tool, row, job, setting))
         except FailedError as error:
             row.status, row.reason = "failed", scrub(str(error), job)
             row.rounds.clear()
         finally:
             shutil.rmtree(place)
 
-    def _once(
-        self, command: Command, job: Job, corpus: CorpusFile, cache: Cache
-    ) -> tuple[dict[str, Any], verify.Fingerprint, str]:
+    def _once(self, tool: Tool, row: Row, job: Job, setting: _Setting) -> dict[str, Any]:
         """Bring the machine into the case's state, run the command, sync and check its output."""
         os.sync()  # else the run before is written back at the expense of this one
-        (page_cache.warm if cache == "warm" else page_cache.drop)(corpus.path)
-        cached = page_cache.cached_fraction(corpus.path)
+        for source in job.sources:
+            (page_cache.warm if setting.case.cache == "warm" else page_cache.drop)(source)
+        cached = _cached_fraction(job.sources)
+        command = tool.command(job)
+        outcome = self._completed(command, job)
+        fsync_seconds = 0.0
+        if tool.proof is not None:
+            assert command.stdout is not None
+            _check_counts(command.stdout, setting.corpus)
+        elif row.role != "floor":
+            fsync_seconds = sum(map(_fsync, _files(job.target)))
+            self._judge(tool, row, job, setting.corpus)
+        if row.tool in ("corekit", "corekit-null"):
+            row.report = _report(outcome.stderr)
+            if job.task.product != "sample":
+                self._same(f"digest of {setting.corpus.corpus.name}", row.report["digest"])
+        return {
+            **{key: round(value, 4) for key, value in asdict(outcome.cost).items()},
+            "fsync_seconds": round(fsync_seconds, 4),
+            "input_cached": round(cached, 4),
+        }
+
+    def _judge(self, tool: Tool, row: Row, job: Job, corpus: CorpusFile) -> None:
+        """Check an output; say in the row's remark what is not wrong, but has to be known."""
+        number, task = corpus.corpus.shape.number, job.task
+        plain = self._plain(job)
+        try:
+            found = isolated(verify.fingerprint, plain, number, self.threads)
+            if task.product == "sample":
+                first = corpus.corpus.shape.first_number
+                fault = verify.sample_fault(corpus.fingerprint, found, job.sample, first)
+                fault = fault or isolated(verify.foreign, plain, corpus.path, number, self.threads)
+                if fault is None and tool.uniform and verify.correlated(found):
+                    fault = "places in output and input correlate"
+            else:
+                fault = verify.fault(corpus.fingerprint, found, uniform=tool.uniform)
+        except verify.MalformedError as error:
+            raise FailedError(f"wrong output: {error}") from error
+        if fault is not None:
+            raise FailedError(f"wrong output: {fault}")
+        if verify.correlated(found):
+            row.remark = (
+                f"not uniform: places in output and input correlate by {found.correlation:.2f}"
+            )
+        if row.tool.startswith("corekit"):
+            of = f" -n {job.sample}" if task.product == "sample" else ""
+            # A record's key depends on its place in its own input, so several are another order.
+            self._same(f"order of {len(job.sources)} {corpus.corpus.name}{of}", found.order)
+
+    def _plain(self, job: Job) -> Path:
+        """Return one plain file with what a run has written, by means of others than corekit's."""
+        files = _files(job.target)
+        if job.task.product not in ("zstd", "shards"):
+            return job.target
+        if job.task.product == "shards":
+            files = sorted(
+                (path for path in files if path.name != MANIFEST),
+                key=lambda path: (len(path.name), path.name),  # part-9 comes before part-10
+            )
+            sizes = [path.stat().st_size for path in files]
+            if len(sizes) != SHARDS:
+                raise FailedError(f"wrong output: {len(sizes)} files, {SHARDS} were asked for")
+            if max(sizes) > 1.25 * min(sizes):
+                raise FailedError(f"wrong output: files of {min(sizes)} to {max(sizes)} bytes")
+        plain = job.target.with_name("plain")
+        decode = [*self.zstd, "-dcq"] if job.task.product == "zstd" else ["cat"]
+        with open(plain, "wb") as output:
+            done = subprocess.run([*decode, *map(str, files)], stdout=output)
+        if done.returncode != 0:
+            raise FailedError("wrong output: it cannot be decoded")
+        return plain
+
+    def _same(self, what: str, value: str) -> None:
+        if self._known.setdefault(what, value) != value:
+            raise FailedError(f"the output differs from that of an earlier run: {what}")
+
+    def _completed(self, command: Command, job: Job) -> Outcome:
         outcome = self._run(command, job)
         if outcome.timed_out:
             raise FailedError(f"not done after {TIMEOUT_SECONDS:.0f} s")
         if outcome.exit_code != 0:
             raise FailedError(f"exit code {outcome.exit_code}: {_complaint(outcome.stderr)}")
-        fsync_seconds = _fsync(job.target)
-        try:
-            number = corpus.corpus.shape.number
-            found = isolated(verify.fingerprint, job.target, number, self.threads)
-        except verify.MalformedError as error:
-            raise FailedError(f"wrong output: {error}") from error
-        fault = verify.fault(corpus.fingerprint, found)
-        if fault is not None:
-            raise FailedError(f"wrong output: {fault}")
-        measured = {
-            **{key: round(value, 4) for key, value in asdict(outcome.cost).items()},
-            "fsync_seconds": round(fsync_seconds, 4),
-            "input_cached": round(cached, 4),
-        }
-        return measured, found, outcome.stderr
+        return outcome
 
     def _run(self, command: Command, job: Job) -> Outcome:
         """Run a command in the plain environment that all get; LC_ALL=C makes sort quick."""
@@ -151,6 +232,27 @@ class Bench:
             output=job.target,
             timeout=TIMEOUT_SECONDS,
         )
+
+
+def _files(target: Path) -> list[Path]:
+    """Return the files of an output."""
+    return list(target.iterdir()) if target.is_dir() else [target]
+
+
+def _cached_fraction(paths: Sequence[Path]) -> float:
+    sizes = [path.stat().st_size for path in paths]
+    shares = [page_cache.cached_fraction(path) for path in paths]
+    return sum(size * share for size, share in zip(sizes, shares, strict=True)) / sum(sizes)
+
+
+def _check_counts(path: Path, corpus: CorpusFile) -> None:
+    """Check what a program that gives records to nobody says of their number."""
+    try:
+        counts = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise FailedError("it does not say how many records there were") from error
+    if counts != {"records": corpus.fingerprint.records, "bytes": corpus.fingerprint.bytes}:
+        raise FailedError(f"wrong output: {counts['records']} records, {counts['bytes']} bytes")
 
 
 def _fsync(path: Path) -> float:

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,11 +19,11 @@ import corpora
 import figures
 import machine
 import results
-from cases import SUITES, Suite
+from cases import PARTS, SUITES, Case, Storage, Suite
 from environment import AbsentError, PeerEnvironment, printed
 from measure import isolated
 from peers import Tool, registry
-from roofline import measure_rates
+from roofline import Codecs, measure_codecs, measure_rates
 from rounds import Bench
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -45,20 +45,30 @@ def main() -> int:
     _check_room(suite, directory)
 
     threads = machine.cpus()
-    tools = _tools(suite, PeerEnvironment(directory / "env"), program.absolute())
+    environment = PeerEnvironment(directory / "env")
+    tools = _tools(suite, environment, program.absolute())
+    suite = _possible(suite, tools)
+    zstd = environment.zstd() if _needs_zstd(suite) else ()
     files = {
         name: isolated(corpora.ensure, corpora.CORPORA[name], directory / "corpora", threads)
         for name in sorted({case.corpus for case in suite.cases})
     }
+    stored = {
+        (case.corpus, case.task.storage): _stored(files[case.corpus], case.task.storage, zstd)
+        for case in suite.cases
+    }
     facts = machine.describe(directory)
-    bench = Bench(directory, tools, threads, _say)
+    bench = Bench(directory, tools, zstd, threads, _say)
     finished: list[results.Record] = []
     for case in suite.cases:
         load, file = machine.load(), files[case.corpus]
         # Before each case, for neighbours on a shared host make them drift within minutes.
         _say(f"{case.name}: measuring the machine's rates")
+        sources = stored[case.corpus, case.task.storage]
         rates = isolated(measure_rates, directory, threads)
-        rows = bench.run_case(case, file, options.rounds or suite.rounds)
+        codecs = _codecs(case, file, sources, zstd)
+        rates |= isolated(measure_codecs, codecs, directory, threads)
+        rows = bench.run_case(case, file, sources, options.rounds or suite.rounds)
         finished.append(
             {
                 "name": case.name,
@@ -72,6 +82,8 @@ def main() -> int:
                 "input": file.corpus.shape.what,
                 "input_bytes": file.fingerprint.bytes,
                 "input_records": file.fingerprint.records,
+                "stored_bytes": sum(path.stat().st_size for path in sources),
+                "task": asdict(case.task),
                 "cache": case.cache,
                 "rates": rates,
                 "rows": [asdict(row) for row in rows],
@@ -89,7 +101,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("job", choices=["shuffle"])
     size = parser.add_mutually_exclusive_group()
     for name, words in (
-        ("short", "3 rounds on 1 GB, under 25 minutes on 2 cores (the default)"),
+        ("short", "3 rounds on 1 GB, about 35 minutes on 2 cores (the default)"),
         ("full", "5 rounds, and 4 GB too"),
         ("smoke", "a quick look whether the bench itself works, on 100 MB"),
     ):
@@ -140,13 +152,56 @@ def _check_room(suite: Suite, directory: Path) -> None:
     missing = [
         size for name, size in sizes.items() if not (directory / "corpora" / f"{name}.txt").exists()
     ]
-    needed = sum(missing) + ROOM * max(sizes.values())
+    # A compressed corpus takes less than half of the plain one.
+    packed = {(case.corpus, case.task.storage) for case in suite.cases} - {
+        (name, "plain") for name in sizes
+    }
+    needed = sum(missing) + sum(sizes[name] for name, _ in packed) // 2
+    needed += ROOM * max(sizes.values())
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise SystemExit(
             f"{directory} must have {needed / 1e9:.1f} GB free, it has {free / 1e9:.1f} GB; "
             "name another place by --dir"
         )
+
+
+def _possible(suite: Suite, tools: Mapping[str, Tool | AbsentError]) -> Suite:
+    """Return the suite without the cases whose own row is of something that is not built yet."""
+    kept = []
+    for case in suite.cases:
+        tool = tools[case.entries[0].tool]
+        if case.task.product == "batches" and isinstance(tool, AbsentError):
+            _say(f"{case.name}: left out: {tool}")
+        else:
+            kept.append(case)
+    return replace(suite, cases=tuple(kept))
+
+
+def _needs_zstd(suite: Suite) -> bool:
+    return any("zstd" in (case.task.storage, case.task.product) for case in suite.cases)
+
+
+def _stored(file: corpora.CorpusFile, storage: Storage, zstd: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return the files that hold a corpus in the way that a case wants it."""
+    if storage == "plain":
+        return (file.path,)
+    command, ending = (
+        (("gzip",), ".gz") if storage == "gzip" else ((*zstd, "-q", "-3", "-T1"), ".zst")
+    )
+    return isolated(corpora.stored, file, command, ending, PARTS)
+
+
+def _codecs(
+    case: Case, file: corpora.CorpusFile, sources: tuple[Path, ...], zstd: tuple[str, ...]
+) -> Codecs:
+    """Return the codecs whose rates the bound of a case needs."""
+    return Codecs(
+        zstd=zstd,
+        gzip_files=sources if case.task.storage == "gzip" else (),
+        zstd_files=sources if case.task.storage == "zstd" else (),
+        plain=file.path if case.task.product == "zstd" else None,
+    )
 
 
 def _tools(
@@ -177,7 +232,7 @@ def _build(corekit: Path) -> dict[str, str]:
 def _is_bad(row: results.Record) -> bool:
     """Tell whether a row fails the bench: a peer may be absent, corekit may not."""
     status: str = row["status"]
-    return status == "failed" or (row["tool"] == "corekit" and status != "ok")
+    return status == "failed" or (row["tool"].startswith("corekit") and status != "ok")
 
 
 def _print(cases: Sequence[results.Record]) -> None:
@@ -191,7 +246,7 @@ def _print(cases: Sequence[results.Record]) -> None:
             print(f"\x1b[31m{line}\x1b[0m" if red and _is_bad(row) else line)
         for note in figures.notes(case):
             print(note)
-        print(figures.rates(case))
+        print(f"{figures.rates(case)}. {figures.basis(case)}".rstrip())
     print(f"\n{figures.plain(list(figures.bounds(cases)))}\n")
 
 

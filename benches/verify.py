@@ -15,6 +15,9 @@ into the chunk; the inverse power takes ``r^s`` away. So every step is one vecto
 2. the sum of hash times ``2 i + 1``, i being the line's place: in which order they are;
 3. the correlation between a line's place and the running number it carries, over every 64th line:
    near 0 for a shuffle, 1 for the identity, and high for a shuffle within blocks.
+
+A sample has a digest of its own, so its lines are looked up one by one: all hashes of the corpus's
+lines are distinct (as far as 64 bits can be), and those of the sample's must be among them.
 """
 
 from __future__ import annotations
@@ -55,6 +58,7 @@ class Fingerprint:
     order: str
     correlation: float
     samples: int
+    mean_number: float = math.nan  # of the running numbers, over the same samples
 
 
 class MalformedError(Exception):
@@ -69,6 +73,7 @@ class _Part:
     order: int
     places: NDArray[np.int64]
     numbers: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
 
 
 def fingerprint(path: Path, number: RunningNumber, workers: int) -> Fingerprint:
@@ -104,14 +109,73 @@ def fingerprint(path: Path, number: RunningNumber, workers: int) -> Fingerprint:
         order=f"{order & WORD:016x}",
         correlation=float(np.corrcoef(place, named)[0, 1]) if place.size > 2 else math.nan,
         samples=int(place.size),
+        mean_number=float(named.mean()) if named.size else math.nan,
     )
 
 
-def fault(corpus: Fingerprint, output: Fingerprint) -> str | None:
+def foreign(path: Path, corpus: Path, number: RunningNumber, workers: int) -> str | None:
+    """Say which lines of a sample are not those of the corpus, or are there twice; None if none."""
+    wanted = _hashes(path, number, workers, None)
+    distinct = np.unique(wanted)
+    if distinct.size != wanted.size:
+        return f"{wanted.size - distinct.size} records of the sample are there more than once"
+    found = _hashes(corpus, number, workers, distinct).size
+    if found != distinct.size:
+        return f"of {distinct.size} records of the sample {found} are in the input"
+    return None
+
+
+def _hashes(
+    path: Path, number: RunningNumber, workers: int, among: NDArray[np.uint64] | None
+) -> NDArray[np.uint64]:
+    """Return the hashes of a file's lines, if wanted only those that are `among` sorted others."""
+    size = path.stat().st_size
+    with open(path, "rb", buffering=0) as file, ThreadPoolExecutor(workers) as pool:
+
+        def scan(worker: int) -> list[NDArray[np.uint64]]:
+            parts = _scan(file.fileno(), size, number, worker, workers)
+            return [_among(part.hashes, among) for part in parts]
+
+        kept = [hashes for scanned in pool.map(scan, range(workers)) for hashes in scanned]
+    return np.concatenate(kept) if kept else np.empty(0, np.uint64)
+
+
+def _among(hashes: NDArray[np.uint64], others: NDArray[np.uint64] | None) -> NDArray[np.uint64]:
+    if others is None:
+        return hashes.copy()  # what is yielded is a view of a buffer that is used again
+    at = np.minimum(np.searchsorted(others, hashes), others.size - 1)
+    found: NDArray[np.uint64] = hashes[others[at] == hashes]
+    return found
+
+
+def sample_fault(
+    corpus: Fingerprint, output: Fingerprint, records: int, first_number: int
+) -> str | None:
+    """Say what is wrong with the counts of a sample, and with where it comes from.
+
+    Running numbers of a sample are uniform, so the mean of m of n numbers has the deviation
+    n / sqrt(12 m) (a little less, for none is drawn twice).
+    """
+    if output.records != records:
+        return f"the output has {output.records} records, {records} were asked for"
+    middle = first_number + (corpus.records - 1) / 2
+    deviations = (output.mean_number - middle) / corpus.records * math.sqrt(12 * output.samples)
+    if abs(deviations) > 6:
+        return f"the sample's mean place in the input is {deviations:.1f} deviations off"
+    return None
+
+
+def correlated(output: Fingerprint) -> bool:
+    """Tell whether places in output and input correlate."""
+    return abs(output.correlation) * math.sqrt(output.samples) > 6
+
+
+def fault(corpus: Fingerprint, output: Fingerprint, *, uniform: bool = True) -> str | None:
     """Say what is wrong with the output as a shuffle of the corpus; None if nothing is.
 
-    The correlation of a uniform order over n samples is normal with deviation 1/sqrt(n); six
-    deviations are passed by chance once in 500 million runs.
+    Of a tool that does not promise to be `uniform` the correlation is not demanded. That of a
+    uniform order over n samples is normal with deviation 1/sqrt(n); six deviations are passed by
+    chance once in 500 million runs.
     """
     if output.records != corpus.records:
         return f"the output has {output.records} records, the input {corpus.records}"
@@ -121,7 +185,7 @@ def fault(corpus: Fingerprint, output: Fingerprint) -> str | None:
         return "the output's records are not those of the input"
     if output.order == corpus.order:
         return "the output is in the order of the input"
-    if abs(output.correlation) * math.sqrt(output.samples) > 6:
+    if uniform and correlated(output):
         return f"places in output and input correlate: {output.correlation:.3f}"
     return None
 
@@ -169,6 +233,7 @@ def _scan(
             order=int((hashes * weights).sum(dtype=np.uint64)),
             places=sampled,
             numbers=(view[at].astype(np.int64) - ord("0")) @ tens,
+            hashes=hashes,
         )
 
 

@@ -105,8 +105,8 @@ class ShufflePlan:
         return "\n".join(f"{label:<9}{text}" for label, text in rows)
 
     def _input(self, size: int) -> str:
-        text = self._moved(size)
-        return f"{text}, extrapolated from samples of compressed inputs" if self.estimated else text
+        text = _bytes(size)
+        return f"{text} as stored; the rest is reckoned from samples" if self.estimated else text
 
     def _moved(self, size: int | None) -> str:
         """Write a size that follows from the input's, without the digits that are not known."""

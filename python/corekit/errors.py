@@ -18,6 +18,7 @@ __all__ = [
     "ArgumentTypeError",
     "ClosedPipeError",
     "CorekitError",
+    "ExistingFileError",
     "FileError",
     "InputChangedError",
     "InputFormatError",
@@ -78,6 +79,10 @@ class MissingFileError(FileError, FileNotFoundError):
     """A file or a directory does not exist."""
 
 
+class ExistingFileError(FileError, FileExistsError):
+    """A file stands where none may be."""
+
+
 class PermissionDeniedError(FileError, PermissionError):
     """The system does not permit the operation."""
 
@@ -95,6 +100,7 @@ class ClosedPipeError(FileError, BrokenPipeError):
 
 
 _BY_ERRNO: dict[int, type[FileError]] = {
+    _errno.EEXIST: ExistingFileError,
     _errno.ENOENT: MissingFileError,
     _errno.EACCES: PermissionDeniedError,
     _errno.EPERM: PermissionDeniedError,

@@ -132,7 +132,10 @@ def test_a_plan_says_what_is_unknown() -> None:
 
 def test_a_plan_from_samples_does_not_pretend_to_know() -> None:
     lines = str(dataclasses.replace(PLAN, estimated=True)).splitlines()
-    assert "input    about 256.0 MiB, extrapolated from samples of compressed inputs" in lines
+    assert (
+        "input    256.0 MiB (268,435,456 bytes) as stored; the rest is reckoned from samples"
+        in lines
+    )
     assert "read     about 472.0 MiB" in lines
     assert "scratch  about 216.0 MiB" in lines
     assert "memory   60.0 MiB (62,914,560 bytes), limit 64.0 MiB (67,108,864 bytes)" in lines

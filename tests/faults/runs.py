@@ -6,6 +6,7 @@ descriptor that it was not told to keep, and sends what came of it through a pip
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -91,6 +92,8 @@ class Forked:
         self, job: Job, *, before: Callable[[], object] | None = None, keep: Collection[int] = ()
     ) -> None:
         self._result, result = os.pipe()
+        # Room for the report of a thousand files: nobody reads before the end.
+        fcntl.fcntl(result, fcntl.F_SETPIPE_SZ, 1 << 20)
         self.pid = os.fork()
         if self.pid == 0:
             self._child(job, before, result, {result, *keep})

@@ -3,7 +3,8 @@
 Appended to, cut, rewritten, replaced: before it is read, between two passes over it, or
 before a long line is fetched from it, the run ends with an `InputChangedError` that
 names a file, and the old output stays. Other runs hold still meanwhile, on a FIFO that
-has no writer yet or no reader any more, so nothing here depends on time.
+has no writer yet or no reader any more, so nothing here depends on time. One worker reads
+one input after the other; several would read a FIFO and others side by side.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def replace(path: Path) -> None:
     os.replace(other, path)
 
 
+ONE_WORKER = {**SPILLING, "workers": 1}
+
 CHANGES: list[Callable[[Path], None]] = [append, cut, empty, rewrite, replace]
 
 
@@ -84,7 +87,7 @@ def is_read(fifo: Path, pid: int) -> bool:
 def test_before_it_is_read(
     fifo: Path, source: Path, out: Path, change: Callable[[Path], None]
 ) -> None:
-    run = Forked(Job([fifo, source], out))
+    run = Forked(Job([fifo, source], out, tuning=ONE_WORKER))
     with fifo.open("wb"):
         until(lambda: is_read(fifo, run.pid))
         change(source)
@@ -94,7 +97,7 @@ def test_before_it_is_read(
 
 
 def test_removed_before_it_is_read(fifo: Path, source: Path, out: Path) -> None:
-    run = Forked(Job([fifo, source], out))
+    run = Forked(Job([fifo, source], out, tuning=ONE_WORKER))
     with fifo.open("wb"):
         until(lambda: is_read(fifo, run.pid))
         source.unlink()
@@ -109,7 +112,7 @@ def test_removed_before_it_is_read(fifo: Path, source: Path, out: Path) -> None:
 def test_when_all_of_it_was_read_before(
     fifo: Path, source: Path, out: Path, change: Callable[[Path], None]
 ) -> None:
-    run = Forked(Job([source, fifo], out))
+    run = Forked(Job([source, fifo], out, tuning=ONE_WORKER))
     with fifo.open("wb"):
         until(lambda: is_read(fifo, run.pid))
         change(source)
@@ -125,7 +128,7 @@ def test_before_a_long_line_is_fetched(
 ) -> None:
     source.write_bytes(b"x" * 50_000 + b"\n" + LINES + b"y" * 100_000)
     os.utime(source, (1e9, 1e9))
-    run = Forked(Job([source, fifo], out))
+    run = Forked(Job([source, fifo], out, tuning=ONE_WORKER))
     with fifo.open("wb"):
         until(lambda: is_read(fifo, run.pid))
         change(source)

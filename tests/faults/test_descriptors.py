@@ -128,3 +128,12 @@ def test_fifty_runs(source: Path, out: Path, options: dict[str, Any]) -> None:
     assert settled(before) == before
     assert resident() - memory < 32 << 20
     assert out.read_bytes() == shuffled()
+
+
+@pytest.mark.parametrize("switches", [{}, {"no_direct": 1}])
+def test_many_workers_and_few_blocks(source: Path, out: Path, switches: dict[str, int]) -> None:
+    # So few that workers wait for each other's blocks all the time, and always go on.
+    tuning = {**SPILLING, "workers": 8, **switches}
+    for seed in range(5):
+        assert Forked(Job([source] * 10, out, {"seed": seed}, tuning)).wait().error is None
+        assert out.read_bytes() == shuffled(seed, copies=10)

@@ -44,8 +44,8 @@ CHMOD = "?fchmod"
 
 
 @contextmanager
-def traced(job: Job, injection: str) -> Iterator[Forked]:
-    """A run whose system calls strace tampers with, from its first to its last."""
+def traced(job: Job, injection: str, *, on: Path | None = None) -> Iterator[Forked]:
+    """A run whose system calls, or those on one file, strace tampers with from first to last."""
     calls = injection.partition(":")[0]
     # The run waits for a signal, which makes no difference to any call that is counted.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
@@ -55,6 +55,7 @@ def traced(job: Job, injection: str) -> Iterator[Forked]:
         [
             *("strace", "-f", "-o", os.devnull, "-p", str(run.pid)),
             *("-e", f"trace={calls}", "-e", f"inject={injection}"),
+            *(() if on is None else ("-P", os.path.realpath(on))),
         ],
         stderr=subprocess.PIPE,
         text=True,
@@ -258,8 +259,6 @@ KILLS: list[tuple[str, int, dict[str, Any]]] = [
     (LINK, 1, {}),
     (RENAME, 1, {}),
     (RENAME, 1, {"no_tmpfile": 1}),
-    ("fsync", 2, {}),
-    ("fsync", 2, {"no_tmpfile": 1}),
 ]
 
 
@@ -276,9 +275,20 @@ def test_a_call_in_which_it_is_killed(
     with traced(job, f"{calls}:signal=SIGKILL:when={n}") as run:
         ended = run.wait()
     assert ended.status == -signal.SIGKILL
-    renamed = (calls, n) == ("fsync", 2)
-    check_killed(out, signal.SIGKILL, {SHUFFLED if renamed else OLD})
+    check_killed(out, signal.SIGKILL, {OLD})
     if calls == RENAME:
         assert len(siblings(out)) == 1
+    source.write_bytes(LINES)
+    check_the_next(source, out)
+
+
+@pytest.mark.parametrize("switches", [{}, {"no_tmpfile": 1}])
+def test_killed_when_all_is_renamed(source: Path, out: Path, switches: dict[str, int]) -> None:
+    source.write_bytes(FEW)
+    job = Job(source, out, tuning={**SPILLING, **switches})
+    with traced(job, "fsync:signal=SIGKILL:when=1", on=out.parent) as run:
+        ended = run.wait()
+    assert ended.status == -signal.SIGKILL
+    check_killed(out, signal.SIGKILL, {SHUFFLED})
     source.write_bytes(LINES)
     check_the_next(source, out)

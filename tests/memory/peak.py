@@ -61,7 +61,8 @@ def measure(
 def _shuffle(arguments: dict[str, Any]) -> dict[str, Any]:
     from corekit import shuffle
 
-    arguments["delimiter"] = arguments.get("delimiter", "\n").encode()
+    if "delimiter" in arguments:
+        arguments["delimiter"] = arguments["delimiter"].encode()
     return shuffle.shuffle_files(**arguments).to_dict()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from corekit import _checks, _core
@@ -32,16 +32,6 @@ class RecordBatch:
     def __init__(self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
         self.data = data
         self.offsets = offsets
-
-    @classmethod
-    def _of(cls, records: Sequence[bytes]) -> RecordBatch:
-        """Make a batch of records that are objects already."""
-        import numpy as np
-
-        data = np.frombuffer(b"".join(records), np.uint8)
-        offsets = np.zeros(len(records) + 1, np.int64)
-        np.cumsum([len(record) for record in records], out=offsets[1:])
-        return cls(data, offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,9 +14,6 @@ from corekit._job import Options
 from corekit._paths import Path
 from corekit.errors import InvalidArgumentError
 from corekit.shuffle._batch import RecordBatch
-
-# Records that `iter` fetches at a time.
-_AHEAD = 1024
 
 # Where the core is told that there is no output: any stream would do.
 _NOWHERE = _paths.Descriptor(1)
@@ -116,8 +113,9 @@ class ShuffledReader:
         self._tuning: dict[str, int] | None = None
         # What is wrong with the arguments is said here, not when records are wanted.
         _job.prepare(self._inputs, _NOWHERE, **self._options)
-        self._position = 0
+        self._start = 0
         self._worker = (0, 1)
+        self._was_started = False
         self._forget()
         _register_with_torch()
 
@@ -125,30 +123,23 @@ class ShuffledReader:
         """Have no running shuffle."""
         self._core: _core.RecordReader | None = None
         self._process = os.getpid()
-        self._ahead: deque[bytes] = deque()
+        self._lock = threading.Lock()
 
     @property
     def position(self) -> int:
         """Records of this reader's share that were handed out."""
-        return self._position
+        core = self._core
+        return self._start if core is None else core.position()
 
     @property
     def records(self) -> int | None:
         """Records of all inputs; None until they are counted, which the first record waits for."""
-        return None if self._core is None else self._core.records()
+        core = self._core
+        return None if core is None else core.records()
 
     def __iter__(self) -> Iterator[bytes]:
         """Iterate over the records from the present position on."""
-        while True:
-            core = self._running()
-            if not self._ahead:
-                arrays = core.batch(_AHEAD)
-                if arrays is None:
-                    return
-                self._ahead.extend(_core.split_records(*arrays))
-            record = self._ahead.popleft()
-            self._position += 1
-            yield record
+        return _core.RecordIterator(self._running)
 
     def iter_batches(self, batch_size: int) -> Iterator[RecordBatch]:
         """Iterate over batches of `batch_size` records from the present position on.
@@ -164,53 +155,59 @@ class ShuffledReader:
             The records, one behind the other in one buffer.
         """
         size = _checks.integer("batch_size", batch_size, low=1, high=1 << 48)
-        return self._batches(size)
-
-    def _batches(self, size: int) -> Iterator[RecordBatch]:
-        while True:
-            batch = self._batch(size)
-            if batch is None:
-                return
-            self._position += len(batch)
-            yield batch
-
-    def _batch(self, size: int) -> RecordBatch | None:
-        core = self._running()
-        # What an iteration over records had fetched and not handed out comes first.
-        fetched = [self._ahead.popleft() for _ in range(min(size, len(self._ahead)))]
-        arrays = core.batch(size - len(fetched)) if len(fetched) < size else None
-        if not fetched:
-            return None if arrays is None else RecordBatch(*arrays)
-        return RecordBatch._of(fetched + (_core.split_records(*arrays) if arrays else []))
+        return _core.RecordIterator(self._running, (size, RecordBatch))
 
     def _running(self) -> _core.RecordReader:
         """Return the running shuffle of this process, started if need be."""
-        worker = _worker()
         if self._process != os.getpid():
-            # A fork: the threads stayed in the parent.
+            # A fork: the threads stayed in the parent, and a lock may be held by one of them.
+            self._start = self.position
             self._forget()
-        if worker != self._worker:
-            if self._position:
+        with self._lock:
+            worker = _worker()
+            if worker != self._worker:
+                if self.position:
+                    raise InvalidArgumentError(
+                        f"position must be 0 to go on as worker {worker[0]} of {worker[1]}, got "
+                        f"{self.position} of worker {self._worker[0]} of {self._worker[1]}"
+                    )
+                self._stop()
+                self._worker = worker
+            if self._core is None or not self._core.is_usable():
+                self._stop()
+                if self._was_started:
+                    self._check_again()
+                self._was_started = True
+                tuning = self._tuning
+                (job,) = _job.prepare(self._inputs, _NOWHERE, tuning=tuning, **self._options)
+                job["output"] = None
+                job["epoch"] = self._epoch
+                job["slice"] = (self._rank, self._world_size, *worker, self._start)
+                self._core = _core.RecordReader(job)
+            return self._core
+
+    def _check_again(self) -> None:
+        """Refuse to start anew on what can be read only once: it would be found empty."""
+        inputs = [self._inputs] if isinstance(self._inputs, (str, bytes)) else self._inputs
+        for path in [inputs] if isinstance(inputs, os.PathLike) else inputs:
+            if os.path.exists(path) and not os.path.isfile(path):
                 raise InvalidArgumentError(
-                    f"position must be 0 to go on as worker {worker[0]} of {worker[1]}, got "
-                    f"{self._position} of worker {self._worker[0]} of {self._worker[1]}"
+                    f"inputs must be files to be read again, got {os.fsdecode(path)!r}"
                 )
-            self.close()
-            self._worker = worker
-        if self._core is None:
-            tuning = self._tuning
-            (job,) = _job.prepare(self._inputs, _NOWHERE, tuning=tuning, **self._options)
-            job["output"] = None
-            job["epoch"] = self._epoch
-            job["slice"] = (self._rank, self._world_size, *worker, self._position)
-            self._core = _core.RecordReader(job)
-        return self._core
+
+    def _stop(self) -> None:
+        """End the running shuffle, if there is one, and keep its position."""
+        core = self._core
+        if core is not None:
+            core.close()
+            self._start = core.position()
+            self._core = None
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of another epoch's order."""
         self._epoch = _checks.integer("epoch", epoch, low=0, high=1 << 32)
         self.close()
-        self._position = 0
+        self._start = 0
 
     def state_dict(self) -> dict[str, int]:
         """Return where the reader is, in numbers that JSON can hold.
@@ -225,7 +222,7 @@ class ShuffledReader:
             "world_size": self._world_size,
             "worker": self._worker[0],
             "workers": self._worker[1],
-            "position": self._position,
+            "position": self.position,
         }
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
@@ -243,6 +240,8 @@ class ShuffledReader:
             The state is another reader's.
         """
         own = self.state_dict()
+        if not isinstance(state, Mapping):
+            raise _checks.wrong_type("state", "a mapping", state)
         if set(state) != set(own):
             raise InvalidArgumentError(
                 f"state must have the keys {', '.join(own)}, {_checks.given(state)}"
@@ -257,14 +256,15 @@ class ShuffledReader:
         workers = _checks.integer("state['workers']", state["workers"], low=1, high=1 << 32)
         worker = _checks.integer("state['worker']", state["worker"], low=0, high=workers)
         self.close()
-        self._epoch, self._position, self._worker = epoch, position, (worker, workers)
+        self._epoch, self._start, self._worker = epoch, position, (worker, workers)
 
     def close(self) -> None:
         """Give back memory and scratch. Reading again starts anew at the present position."""
-        core = self._core
-        self._forget()
-        if core is not None:
-            core.close()
+        if self._process != os.getpid():
+            self._start = self.position
+            self._forget()
+        with self._lock:
+            self._stop()
 
     def __enter__(self) -> Self:
         return self
@@ -278,8 +278,9 @@ class ShuffledReader:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        running = ("_core", "_process", "_ahead")
-        return {name: value for name, value in vars(self).items() if name not in running}
+        running = ("_core", "_process", "_lock")
+        state = {name: value for name, value in vars(self).items() if name not in running}
+        return {**state, "_start": self.position}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

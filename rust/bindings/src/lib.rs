@@ -17,7 +17,7 @@ mod _core {
     #[pymodule_export]
     use crate::info::build_info;
     #[pymodule_export]
-    use crate::reader::{RecordReader, split_records};
+    use crate::reader::{RecordIterator, RecordReader, split_records};
     #[pymodule_export]
     use crate::shuffle::{permutation, shuffle_plan, shuffle_run};
 }

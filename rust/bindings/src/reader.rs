@@ -1,10 +1,14 @@
 //! `corekit.shuffle.ShuffledReader`.
+//!
+//! Handing out a record and counting it is one step here, between two looks at signals, so that an
+//! interrupt never loses what was fetched.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use corekit_base::control::POLL;
 use corekit_shuffle::{Batch, Wait};
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -15,50 +19,173 @@ use crate::shuffle::Arguments;
 #[pyclass(module = "corekit._core", frozen)]
 pub(crate) struct RecordReader {
     inner: Mutex<corekit_shuffle::RecordReader>,
+    /// Records that were handed out.
+    position: AtomicU64,
+    /// It was closed or failed: another one must go on.
+    is_over: AtomicBool,
+    process: u32,
 }
-
-type Arrays<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<i64>>);
 
 #[pymethods]
 impl RecordReader {
     #[new]
     fn new(job: Arguments) -> PyResult<Self> {
+        let position = job.start();
         let inner = corekit_shuffle::RecordReader::start(job.job()?).map_err(|e| raise(&e))?;
         Ok(Self {
             inner: Mutex::new(inner),
+            position: AtomicU64::new(position),
+            is_over: AtomicBool::new(false),
+            process: std::process::id(),
         })
     }
 
-    /// The next `n` records, fewer at the end, none behind it: their bytes and their offsets.
-    fn batch<'py>(&self, py: Python<'py>, n: usize) -> PyResult<Option<Arrays<'py>>> {
-        loop {
-            let waited = py
-                .detach(|| self.lock().batch(n, POLL))
-                .map_err(|error| raise(&error))?;
-            match waited {
-                Wait::Ready(Batch { data, offsets }) => {
-                    return Ok(Some((data.into_pyarray(py), offsets.into_pyarray(py))));
-                }
-                Wait::End => return Ok(None),
-                Wait::Pending => py.check_signals()?,
-            }
-        }
+    /// Whether it can go on, in this process.
+    fn is_usable(&self) -> bool {
+        !self.is_over.load(Relaxed) && self.is_at_home()
+    }
+
+    /// Records of its share that were handed out.
+    fn position(&self) -> u64 {
+        self.position.load(Relaxed)
     }
 
     /// Records of all inputs, once they are counted.
     fn records(&self, py: Python<'_>) -> Option<u64> {
-        py.detach(|| self.lock().records())
+        match self.is_at_home() {
+            true => py.detach(|| self.lock().records()),
+            false => None,
+        }
     }
 
     /// Stops the shuffle and gives back its memory and its scratch.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.lock().close());
+        self.is_over.store(true, Relaxed);
+        // A forked child has the parent's lock as it was, and nothing to stop.
+        if self.is_at_home() {
+            py.detach(|| self.lock().close());
+        }
     }
 }
 
 impl RecordReader {
     fn lock(&self) -> MutexGuard<'_, corekit_shuffle::RecordReader> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_at_home(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// What came of a wait; a failure is the end of this reader.
+    fn settled<T>(&self, waited: corekit_shuffle::Result<T>) -> PyResult<T> {
+        waited.map_err(|error| {
+            self.is_over.store(true, Relaxed);
+            raise(&error)
+        })
+    }
+
+    /// The next `n` records as an object that `make` makes.
+    fn batch<'py>(
+        &self,
+        py: Python<'py>,
+        n: usize,
+        make: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Batch { data, offsets } = loop {
+            let waited = py.detach(|| self.lock().batch(n, POLL));
+            match self.settled(waited)? {
+                Wait::Ready(batch) => break batch,
+                Wait::End => return Ok(None),
+                Wait::Pending => py.check_signals()?,
+            }
+        };
+        let records = offsets.len() as u64 - 1;
+        let arrays = (data.into_pyarray(py), offsets.into_pyarray(py));
+        match make.call1((&arrays.0, &arrays.1)) {
+            Ok(made) => {
+                self.position.fetch_add(records, Relaxed);
+                Ok(Some(made))
+            }
+            Err(error) => {
+                // An interrupt, most likely: the batch was not handed out.
+                let batch = Batch {
+                    data: arrays.0.to_vec()?,
+                    offsets: arrays.1.to_vec()?,
+                };
+                py.detach(|| self.lock().put_back(batch));
+                Err(error)
+            }
+        }
+    }
+
+    /// The next record.
+    fn record<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        loop {
+            if let Ok(mut inner) = self.inner.try_lock()
+                && let Some(record) = inner.record()
+            {
+                let record = PyBytes::new(py, record);
+                self.position.fetch_add(1, Relaxed);
+                return Ok(Some(record));
+            }
+            let waited = py.detach(|| self.lock().wait_for_record(POLL));
+            match self.settled(waited)? {
+                Wait::Ready(()) => {}
+                Wait::End => return Ok(None),
+                Wait::Pending => py.check_signals()?,
+            }
+        }
+    }
+}
+
+/// An iterator over the records of a `ShuffledReader`, from its position on.
+#[pyclass(module = "corekit._core", frozen)]
+pub(crate) struct RecordIterator {
+    /// Gives the reader that runs in this process, started if need be.
+    running: Py<PyAny>,
+    /// Records of a batch, and what makes an object of it; `None` for one record at a time.
+    batches: Option<(usize, Py<PyAny>)>,
+    present: Mutex<Option<Py<RecordReader>>>,
+}
+
+#[pymethods]
+impl RecordIterator {
+    #[new]
+    #[pyo3(signature = (running, batches = None))]
+    fn new(running: Py<PyAny>, batches: Option<(usize, Py<PyAny>)>) -> Self {
+        Self {
+            running,
+            batches,
+            present: Mutex::new(None),
+        }
+    }
+
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let reader = self.reader(py)?;
+        let reader = reader.get();
+        Ok(match &self.batches {
+            Some((n, make)) => reader.batch(py, *n, make.bind(py))?,
+            None => reader.record(py)?.map(Bound::into_any),
+        })
+    }
+}
+
+impl RecordIterator {
+    fn reader<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, RecordReader>> {
+        let present = || self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reader) = &*present()
+            && reader.get().is_usable()
+        {
+            return Ok(reader.bind(py).clone());
+        }
+        let reader = self.running.bind(py).call0()?.cast_into::<RecordReader>()?;
+        *present() = Some(reader.clone().unbind());
+        Ok(reader)
     }
 }
 

@@ -168,6 +168,11 @@ struct NpyArguments {
 }
 
 impl Arguments {
+    /// Records that a reader passes over.
+    pub fn start(&self) -> u64 {
+        self.slice.map_or(0, |(.., start)| start)
+    }
+
     pub fn job(self) -> PyResult<Job> {
         let refuse = |what: String| Err(raise(&Error::InvalidArgument(what)));
         let input = |place| {

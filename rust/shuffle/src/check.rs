@@ -99,6 +99,13 @@ fn parts(job: &Job) -> Result<Option<Parts>> {
         return refuse("splits must have fractions of at least 0 that sum to 1".into());
     }
     for (number, split) in job.splits.iter().enumerate() {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if split.name.is_empty() || !split.name.bytes().all(allowed) {
+            return refuse(format!(
+                "splits must have names of letters, digits, _, . and -, got {:?}",
+                split.name
+            ));
+        }
         if job.splits[..number]
             .iter()
             .any(|before| before.name == split.name)
@@ -135,7 +142,8 @@ fn pattern(job: &Job) -> Result<(Option<Pattern>, bool)> {
     if !sharded && !split && !with_epochs {
         return Ok((None, false));
     }
-    let pattern = Pattern::parse(path)?;
+    let names = job.splits.iter().map(|split| split.name.clone());
+    let pattern = Pattern::parse(path)?.with_splits(names.collect());
     let fields = [
         (Field::Index, "{index}", sharded, "shards"),
         (Field::Split, "{split}", split, "splits"),
@@ -151,6 +159,18 @@ fn pattern(job: &Job) -> Result<(Option<Pattern>, bool)> {
                 path.display()
             ));
         }
+    }
+    /// The longest name that file systems take.
+    const NAME_MAX: usize = 255;
+    let names = job
+        .splits
+        .iter()
+        .map(|split| pattern.name(0, &split.name, 0));
+    if let Some(name) = names.into_iter().find(|name| name.len() > NAME_MAX) {
+        return refuse(format!(
+            "output must have names of at most {NAME_MAX} bytes, got {}",
+            name.display()
+        ));
     }
     if split && job.epochs.is_some_and(|epochs| epochs > 1) && !with_epochs {
         return refuse(format!(

@@ -32,7 +32,7 @@ use crate::report::{PUBLISH, Report};
 use crate::run::{Run, lock};
 use crate::sample::Sample;
 use crate::sections::{Prefix, Sections};
-use crate::sequence::Decoding;
+use crate::sequence::Decoders;
 use crate::sizes::Sizes;
 use crate::space::check_space;
 use crate::split::Splitter;
@@ -135,6 +135,7 @@ struct Work<'a> {
     parts: Option<&'a Parts>,
     store: &'a Store,
     spool: &'a Spool<'a>,
+    decoders: &'a Decoders,
     parts_of_workers: &'a [Mutex<Part>],
     /// The longest index that a worker had, in entries.
     longest_index: usize,
@@ -159,6 +160,7 @@ impl Work<'_> {
             parts,
             store,
             spool,
+            decoders,
             parts_of_workers,
             longest_index,
         } = *self;
@@ -184,20 +186,13 @@ impl Work<'_> {
             spool,
             sink,
         };
-        let expansion = Expansion {
-            floor: job.tuning.expansion.unwrap_or(EXPANSION.floor),
-            ..EXPANSION
-        };
         let reading = Reading {
             inputs,
             splitter,
             header,
             spool,
             sizes: plan.sizes.reader,
-            decoding: Decoding {
-                window: plan.sizes.window,
-                expansion: (!job.any_expansion).then_some(expansion),
-            },
+            decoders,
             lanes: plan.sizes.lanes,
             run,
         };
@@ -301,10 +296,13 @@ fn run_plan(
             encoders.push((Encoder::new(compression)?, pool.carve(sizes.encoded)));
         }
     }
-    let frames = Frames::new(window, sizes.frame, appender, &run, &destination);
+    let in_order = destination.is_stream() && job.compression.is_none();
+    let writers = if in_order { 1 } else { sizes.writers };
+    let frames = Frames::new(window, sizes.frame, appender, writers, &run, &destination);
     let sections = Sections::new(&frames, &run);
     let store = make_store(&mut pool, &plan)?;
     let spool = make_spool(job, &plan, &store, &run);
+    let decoders = make_decoders(job, &plan);
     let n_epochs = job.epochs.unwrap_or(1);
     let delimiter = splitter.delimiter().len() as u64;
 
@@ -355,6 +353,7 @@ fn run_plan(
         parts: checked.parts.as_ref(),
         store: &store,
         spool: &spool,
+        decoders: &decoders,
         parts_of_workers: &parts_of_workers,
         longest_index: 0,
     };
@@ -365,8 +364,7 @@ fn run_plan(
     let mut totals = Totals::default();
     let outcome = thread::scope(|scope| -> Result<Instant> {
         let mut encoders = encoders.iter_mut();
-        let in_order = destination.is_stream() && job.compression.is_none();
-        for _ in 0..if in_order { 1 } else { sizes.writers } {
+        for _ in 0..writers {
             let encoder = encoders
                 .next()
                 .map(|(encoder, out)| (encoder, out.as_mut()));
@@ -397,7 +395,13 @@ fn run_plan(
     let read = read.unwrap_or_default();
     let wanted = lock(&known).take().map_or(0, |(_, _, wanted)| wanted);
     prove(&read, &progress.written, wanted, n_epochs)?;
-    let peak_memory = sizes.peak(splitter, work.longest_index, &store, progress.position);
+    let peak_memory = sizes.peak(
+        splitter,
+        work.longest_index,
+        decoders.bytes(),
+        &store,
+        progress.position,
+    );
     let report = Report {
         read,
         written: progress.written,
@@ -435,6 +439,7 @@ pub(crate) fn feed(job: &Job, control: &Control, feed: &Feed) -> Result<()> {
     feed.open(&pool.carve(pages * page_bytes(page)), page);
     let store = make_store(&mut pool, &plan)?;
     let spool = make_spool(job, &plan, &store, &run);
+    let decoders = make_decoders(job, &plan);
     let counted = |read: &Tally, counts: &[u64]| -> Result<Range<u64>> {
         let n = Outline::new(job, &checked, read, counts).wanted;
         feed.count(n);
@@ -458,6 +463,7 @@ pub(crate) fn feed(job: &Job, control: &Control, feed: &Feed) -> Result<()> {
         parts: checked.parts.as_ref(),
         store: &store,
         spool: &spool,
+        decoders: &decoders,
         parts_of_workers: &parts_of_workers,
         longest_index: 0,
     };
@@ -493,19 +499,24 @@ fn make_spool<'a>(job: &Job, plan: &Plan, store: &'a Store, run: &'a Run) -> Spo
     Spool::new(dir, store, job.memory_limit, run)
 }
 
+fn make_decoders(job: &Job, plan: &Plan) -> Decoders {
+    let expansion = Expansion {
+        floor: job.tuning.expansion.unwrap_or(EXPANSION.floor),
+        ..EXPANSION
+    };
+    Decoders::new(plan.sizes.window, (!job.any_expansion).then_some(expansion))
+}
+
 /// An error with what only the plan knows.
 fn explained(error: Error, job: &Job, survey: &Survey) -> Error {
     match error {
-        Error::Window { path, window } => {
-            let survey = Survey { window, ..*survey };
-            Error::MemoryLimit(format!(
-                "memory_limit must be at least {} bytes to decode {} with its window of {window} \
+        Error::Window { path, window } => Error::MemoryLimit(format!(
+            "memory_limit must be at least {} bytes to decode {} with its window of {window} \
                  bytes, got {}",
-                smallest_limit(job, &survey),
-                path.display(),
-                job.memory_limit
-            ))
-        }
+            smallest_limit(job, survey, window),
+            path.display(),
+            job.memory_limit
+        )),
         other => other,
     }
 }

@@ -68,8 +68,9 @@ struct State {
     /// The lowest frame that is not written; it has slot `lowest % slots`.
     lowest: u64,
     slots: Vec<Slot>,
-    /// Full frames that no writer took yet.
+    /// Full frames that no writer took yet, and those that writers have.
     full: Vec<u64>,
+    taken: Vec<u64>,
     spans: VecDeque<Span>,
     /// The output is complete.
     finished: bool,
@@ -83,6 +84,8 @@ pub(crate) struct Frames<'a> {
     destination: &'a Destination,
     /// Where compressed frames are put together.
     appender: Option<Mutex<Appender>>,
+    /// How many threads write.
+    writers: usize,
     state: Mutex<State>,
     moved: Condvar,
     filled: Condvar,
@@ -118,6 +121,7 @@ impl<'a> Frames<'a> {
         memory: Part,
         frame: usize,
         appender: Option<Appender>,
+        writers: usize,
         run: &'a Run<'a>,
         destination: &'a Destination,
     ) -> Self {
@@ -128,10 +132,12 @@ impl<'a> Frames<'a> {
             run,
             destination,
             appender: appender.map(Mutex::new),
+            writers,
             state: Mutex::new(State {
                 lowest: 0,
                 slots: vec![Slot::Filling(0); n],
                 full: Vec::with_capacity(n),
+                taken: Vec::new(),
                 spans: VecDeque::new(),
                 finished: false,
             }),
@@ -287,11 +293,17 @@ impl<'a> Frames<'a> {
                 return Ok(None);
             }
             let lowest = state.lowest;
+            // Who encodes a higher frame waits for the lowest to be appended: one writer must be
+            // left for that.
+            let is_last = self.appender.is_some()
+                && !state.taken.contains(&lowest)
+                && state.taken.len() + 1 >= self.writers;
             let next = (0..state.full.len())
-                .filter(|&i| !in_order || state.full[i] == lowest)
+                .filter(|&i| state.full[i] == lowest || !(in_order || is_last))
                 .min_by_key(|&i| state.full[i]);
             if let Some(next) = next {
                 let frame = state.full.swap_remove(next);
+                state.taken.push(frame);
                 let (span, capacity) = self.span_of(&state, frame);
                 let section = span.section;
                 return Ok(Some(Taken {
@@ -321,6 +333,7 @@ impl<'a> Frames<'a> {
     fn mark_written(&self, frame: u64) {
         let mut state = lock(&self.state);
         let n = state.slots.len() as u64;
+        state.taken.retain(|&taken| taken != frame);
         state.slots[(frame % n) as usize] = Slot::Written;
         while state.slots[(state.lowest % n) as usize] == Slot::Written {
             let at = (state.lowest % n) as usize;
@@ -506,7 +519,7 @@ mod tests {
                 let output = Output::Path(path.clone());
                 let destination = Destination::open(&output, None, &tuning, &run).expect("made");
                 let mut pool = Pool::new(3 * ALIGN).expect("memory");
-                let frames = Frames::new(pool.carve(3 * ALIGN), ALIGN, None, &run, &destination);
+                let frames = Frames::new(pool.carve(3 * ALIGN), ALIGN, None, 1, &run, &destination);
                 let section = frames.begin(0, 0, 0);
                 let bytes: Vec<u8> = (0..total).map(|i| (i * 7 + i / 251) as u8).collect();
                 let ranges: Vec<_> = (0..total)

@@ -38,6 +38,8 @@ pub(crate) struct Pattern {
     dir: PathBuf,
     tokens: Vec<Token>,
     manifest: OsString,
+    /// The splits that there are; none if there may be any.
+    splits: Vec<String>,
 }
 
 fn invalid<T>(text: impl std::fmt::Display) -> Result<T> {
@@ -103,6 +105,7 @@ impl Pattern {
             dir,
             tokens,
             manifest: OsString::from_vec(manifest),
+            splits: Vec::new(),
         };
         if pattern.matches(&pattern.manifest) {
             return invalid(format_args!(
@@ -112,6 +115,11 @@ impl Pattern {
             ));
         }
         Ok(pattern)
+    }
+
+    /// The same pattern for a set that has these splits.
+    pub fn with_splits(self, splits: Vec<String>) -> Self {
+        Self { splits, ..self }
     }
 
     /// Whether names differ by `field`.
@@ -150,7 +158,13 @@ impl Pattern {
     /// letters, digits, `_`, `.` and `-`.
     pub fn matches(&self, name: &OsStr) -> bool {
         let name = name.as_bytes();
-        !matches!(name, b"." | b"..") && matches(&self.tokens, name)
+        !matches!(name, b"." | b"..") && matches(&self.tokens, name, &[])
+    }
+
+    /// Whether `name` can be made for this set, which has the splits that it has.
+    pub fn claims(&self, name: &OsStr) -> bool {
+        let name = name.as_bytes();
+        !matches!(name, b"." | b"..") && matches(&self.tokens, name, &self.splits)
     }
 
     /// The directory that the files are in.
@@ -261,20 +275,24 @@ fn field(text: &[u8]) -> Result<Token> {
     }
 }
 
-/// Whether all of `name` can be made from `tokens`. There are at most three fields, so trying all
+/// Whether all of `name` can be made from `tokens` and one of `splits`, or any when there are none
+/// of them. There are at most three fields, so trying all
 /// their lengths is quick.
-fn matches(tokens: &[Token], name: &[u8]) -> bool {
+fn matches(tokens: &[Token], name: &[u8], splits: &[String]) -> bool {
     let Some((token, tokens)) = tokens.split_first() else {
         return name.is_empty();
     };
     match token {
         Token::Literal(bytes) => name
             .strip_prefix(&bytes[..])
-            .is_some_and(|rest| matches(tokens, rest)),
+            .is_some_and(|rest| matches(tokens, rest, splits)),
         Token::Split => {
             let allowed = |byte: &&u8| byte.is_ascii_alphanumeric() || b"_.-".contains(byte);
             let most = name.iter().take_while(allowed).count();
-            (1..=most).any(|len| matches(tokens, &name[len..]))
+            let known = |split: &[u8]| {
+                splits.is_empty() || splits.iter().any(|known| known.as_bytes() == split)
+            };
+            (1..=most).any(|len| known(&name[..len]) && matches(tokens, &name[len..], splits))
         }
         Token::Number(field, digits) => {
             let most = name.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -285,7 +303,7 @@ fn matches(tokens: &[Token], name: &[u8]) -> bool {
                     && number
                         .parse::<u64>()
                         .is_ok_and(|number| number <= field.max())
-                    && matches(tokens, &name[len..])
+                    && matches(tokens, &name[len..], splits)
             })
         }
     }
@@ -320,6 +338,20 @@ mod tests {
             assert!(pattern.has(field));
         }
         assert_eq!(pattern.manifest_name(), "out.manifest.json");
+    }
+
+    #[test]
+    fn a_set_claims_the_names_of_its_splits() {
+        let pattern = pattern("{split}.{index}").with_splits(vec!["a".into(), "a.b".into()]);
+        for (name, claimed) in [
+            ("a.0", true),
+            ("a.b.7", true),
+            ("b.0", false),
+            ("a.b", false),
+        ] {
+            assert_eq!(pattern.claims(OsStr::new(name)), claimed, "{name}");
+        }
+        assert!(matches(&pattern, "b.0"));
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Plan {
             Some(_) => Scratch::Disk,
         };
         let Some(sizes) = sizes(job, survey, job.memory_limit) else {
-            let needed = smallest_limit(job, survey);
+            let needed = smallest_limit(job, survey, 0);
             return Err(Error::MemoryLimit(format!(
                 "memory_limit must be at least {needed} bytes for this job, got {}",
                 job.memory_limit
@@ -120,6 +120,10 @@ impl Plan {
 
     /// Takes no more blocks than are of use, and never more than the limit allows.
     fn set_blocks(&mut self, blocks: usize) {
+        // A long record of a compressed input must fit into the pool, however long it is.
+        if self.estimated {
+            return;
+        }
         let least = (1 << self.sizes.bits) + self.sizes.workers + 4;
         self.sizes.n_blocks = blocks.max(least).min(self.sizes.n_blocks);
     }
@@ -132,14 +136,16 @@ enum Scratch {
     Disk,
 }
 
-/// The smallest limit that has room for the job, in bytes; whole MiB.
-pub(crate) fn smallest_limit(job: &Job, survey: &Survey) -> u64 {
+/// The smallest limit that has room for the job and for decoders with such a window, in bytes; whole
+/// MiB.
+pub(crate) fn smallest_limit(job: &Job, survey: &Survey, window: u64) -> u64 {
     // A limit that the machine does not have is named all the same.
     let survey = Survey {
         memory: u64::MAX,
         ..*survey
     };
-    let fits = |mib: u64| sizes(job, &survey, mib * MIB).is_some();
+    let fits =
+        |mib: u64| sizes(job, &survey, mib * MIB).is_some_and(|sizes| sizes.window >= window);
     let enough = (0..30)
         .map(|bit| 1 << bit)
         .find(|&mib| fits(mib))
@@ -314,10 +320,7 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
             if job.tuning.spill.is_none() {
                 let kept = (n_wanted / passes).ceil();
                 plan.resident_end = plan.expected.start + kept as usize;
-                // A long record of a compressed input must fit into the pool, however long it is.
-                if survey.encoded == 0 {
-                    plan.set_blocks((kept * bucket_blocks * 1.08) as usize + sizes.workers + 4);
-                }
+                plan.set_blocks((kept * bucket_blocks * 1.08) as usize + sizes.workers + 4);
             }
             read = (survey.stored_bytes as f64 * passes) as u64;
             seconds += rescan_cost;

@@ -27,7 +27,7 @@ use crate::header::Header;
 use crate::input::{InputFile, Kind};
 use crate::pool::ALIGN;
 use crate::run::{Run, lock};
-use crate::sequence::{Decoding, Sequence};
+use crate::sequence::{Decoders, Sequence};
 use crate::split::{Scan, Splitter};
 use crate::spool::Spool;
 
@@ -115,6 +115,8 @@ enum Source {
     Places(Arc<File>),
     /// One worker at a time.
     Sequence(Box<Sequence>),
+    /// A sequence that was read to its end.
+    Ended,
 }
 
 /// The inputs that are being read, and the number of the first that is not.
@@ -156,7 +158,7 @@ pub(crate) struct Reading<'a> {
     pub header: &'a Header,
     pub spool: &'a Spool<'a>,
     pub sizes: ReaderSizes,
-    pub decoding: Decoding,
+    pub decoders: &'a Decoders,
     /// Most inputs that are read front to back at the same time.
     pub lanes: usize,
     pub run: &'a Run<'a>,
@@ -262,13 +264,13 @@ impl<'a> Reader<'a> {
                 lanes.next_input += 1;
                 drop(lanes);
                 let Reading {
-                    decoding,
+                    decoders,
                     header,
                     splitter,
                     run,
                     ..
                 } = self.cx;
-                let sequence = Sequence::open(input, decoding, header, splitter, run)?;
+                let sequence = Sequence::open(input, decoders, header, splitter, run)?;
                 let source = Source::Sequence(Box::new(sequence));
                 let lane = Lane::new(number, spool_lane, source);
                 lanes = lock(&self.lanes);
@@ -304,6 +306,10 @@ impl<'a> Reader<'a> {
             input.unchanged(sequence.file())?;
         }
         let read = sequence.read() - before;
+        if last && let Source::Sequence(ended) = std::mem::replace(&mut next.source, Source::Ended)
+        {
+            ended.end(self.cx.decoders);
+        }
         Ok(self.task(lane, next, len, read, last))
     }
 
@@ -569,10 +575,7 @@ mod tests {
             header: &header,
             spool: &spool,
             sizes,
-            decoding: Decoding {
-                window: 0,
-                expansion: None,
-            },
+            decoders: &Decoders::new(0, None),
             lanes: 1,
             run: &run,
         };

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corekit_base::control::Control;
 use corekit_base::threads::STACK_BYTES;
 
 use crate::engine;
-use crate::error::{Result, no_thread};
+use crate::error::{Error, Result, no_thread};
 use crate::feed::{Feed, Next, TakenPage};
 use crate::options::Job;
 
@@ -39,6 +39,8 @@ pub struct RecordReader {
     page: Option<Present>,
     /// What has arrived of the next batch.
     batch: Batch,
+    /// Records that were collected and are handed out one by one, and the next of them.
+    front: (Batch, usize),
     ended: bool,
     /// The process that it was made in: threads do not follow a fork.
     process: u32,
@@ -76,7 +78,7 @@ impl RecordReader {
                     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => feed.end(Some(error)),
-                        Err(_) => feed.end(Some(crate::Error::Internal("a panic".into()))),
+                        Err(_) => feed.end(Some(Error::Internal("a panic".into()))),
                     }
                 })
                 .map_err(no_thread)?
@@ -86,6 +88,7 @@ impl RecordReader {
             engine: Some(engine),
             page: None,
             batch: Batch::default(),
+            front: (Batch::default(), 0),
             ended: false,
             process: std::process::id(),
         })
@@ -101,28 +104,122 @@ impl RecordReader {
         self.shared.feed.records()
     }
 
-    /// The next `n` records, fewer only at the end; waits about `timeout` for each page.
+    /// The next `n` records, fewer only at the end; waits about `timeout`.
     ///
     /// # Errors
     /// Those of [`crate::shuffle`], once; then the end.
     pub fn batch(&mut self, n: usize, timeout: Duration) -> Result<Wait<Batch>> {
+        self.unfront();
+        match self.collect(n, timeout)? {
+            Wait::Pending => Ok(Wait::Pending),
+            Wait::End => Ok(Wait::End),
+            Wait::Ready(()) => Ok(Wait::Ready(self.finished_batch())),
+        }
+    }
+
+    /// Waits about `timeout` until [`Self::record`] has one.
+    ///
+    /// # Errors
+    /// As [`Self::batch`].
+    pub fn wait_for_record(&mut self, timeout: Duration) -> Result<Wait<()>> {
+        if self.has_record() {
+            return Ok(Wait::Ready(()));
+        }
+        if self.batch.data.is_empty() && self.batch.offsets.len() <= 1 && self.page.is_none() {
+            match self.next_page(timeout)? {
+                Wait::Ready(()) if self.has_record() => return Ok(Wait::Ready(())),
+                Wait::Ready(()) => {}
+                other => return Ok(other),
+            }
+        }
+        // A record that lies across pages, or what a batch had begun with.
+        let collected = self.collect(1, timeout)?;
+        if collected == Wait::Ready(()) {
+            self.front = (self.finished_batch(), 0);
+        }
+        Ok(collected)
+    }
+
+    /// The next record, if it is at hand.
+    pub fn record(&mut self) -> Option<&[u8]> {
+        let next = self.front.1;
+        if next + 1 < self.front.0.offsets.len() {
+            self.front.1 += 1;
+            let Batch { data, offsets } = &self.front.0;
+            return Some(&data[offsets[next] as usize..offsets[next + 1] as usize]);
+        }
+        if !self.has_record() {
+            return None;
+        }
+        let present = self.page.as_mut()?;
+        let end = present.page.ends()[present.record] as usize;
+        let start = std::mem::replace(&mut present.byte, end);
+        present.record += 1;
+        self.page.as_ref().map(|p| &p.page.bytes()[start..end])
+    }
+
+    /// Whether a record is at hand.
+    fn has_record(&mut self) -> bool {
+        if self.front.1 + 1 < self.front.0.offsets.len() {
+            return true;
+        }
+        if !self.batch.data.is_empty() || self.batch.offsets.len() > 1 {
+            return false;
+        }
+        let left = self.page.as_ref().map(|present| {
+            let ends = present.page.ends().len();
+            (
+                present.record < ends,
+                present.byte < present.page.bytes().len(),
+            )
+        });
+        if left == Some((false, false)) {
+            self.leave_page();
+        }
+        left.is_some_and(|(records, _)| records)
+    }
+
+    /// Puts what was to be handed out one by one back into the batch.
+    fn unfront(&mut self) {
+        let (front, next) = std::mem::take(&mut self.front);
+        if next + 1 >= front.offsets.len() {
+            return;
+        }
+        let start = front.offsets[next];
+        let mut batch = Batch {
+            data: front.data[start as usize..].to_vec(),
+            offsets: front.offsets[next..]
+                .iter()
+                .map(|end| end - start)
+                .collect(),
+        };
+        let behind = batch.data.len() as i64;
+        batch.data.extend_from_slice(&self.batch.data);
+        let offsets = self.batch.offsets.iter().skip(1);
+        batch.offsets.extend(offsets.map(|end| end + behind));
+        self.batch = batch;
+    }
+
+    /// Collects records until the batch has `n` of them; at the end fewer.
+    fn collect(&mut self, n: usize, timeout: Duration) -> Result<Wait<()>> {
+        let start = Instant::now();
         if self.batch.offsets.is_empty() {
             self.batch.offsets.push(0);
         }
         while self.batch.offsets.len() <= n && !self.ended {
             let Some(present) = &mut self.page else {
                 match self.next_page(timeout)? {
-                    Wait::Ready(()) => continue,
-                    Wait::Pending => return Ok(Wait::Pending),
+                    Wait::Ready(()) if start.elapsed() < timeout => continue,
                     Wait::End => break,
+                    _ => return Ok(Wait::Pending),
                 }
             };
             let (bytes, ends) = (present.page.bytes(), present.page.ends());
             let wanted = n + 1 - self.batch.offsets.len();
             let last = (present.record + wanted).min(ends.len());
             let base = self.batch.data.len() as i64 - present.byte as i64;
+            let exhausted = last == ends.len();
             let ends = &ends[present.record..last];
-            let exhausted = last == present.page.ends().len();
             let to = if exhausted {
                 // With what goes on in the next page.
                 bytes.len()
@@ -137,27 +234,29 @@ impl RecordReader {
                 self.leave_page();
             }
         }
-        if self.batch.offsets.len() == 1 && self.ended {
-            return Ok(Wait::End);
+        match self.batch.offsets.len() {
+            1 => Ok(Wait::End),
+            _ => Ok(Wait::Ready(())),
         }
-        Ok(Wait::Ready(self.finished_batch(n)))
     }
 
     /// Takes the whole records of the batch that has arrived; a begun one stays.
-    fn finished_batch(&mut self, n: usize) -> Batch {
+    fn finished_batch(&mut self) -> Batch {
         let end = self.batch.offsets.last().map_or(0, |&end| end as usize);
-        let begun = self.batch.data.split_off(end);
         let mut next = Batch {
-            data: Vec::new(),
+            data: self.batch.data.split_off(end),
             offsets: Vec::new(),
         };
-        if !begun.is_empty() {
-            next.data = begun;
-        }
         // The next batch will need about as much room.
         next.data.reserve(end);
-        next.offsets.reserve(n + 1);
+        next.offsets.reserve(self.batch.offsets.len());
         std::mem::replace(&mut self.batch, next)
+    }
+
+    /// Takes a batch back, which is then the next to come.
+    pub fn put_back(&mut self, batch: Batch) {
+        self.unfront();
+        self.front = (batch, 0);
     }
 
     fn next_page(&mut self, timeout: Duration) -> Result<Wait<()>> {
@@ -171,7 +270,8 @@ impl RecordReader {
                 Ok(Wait::Ready(()))
             }
             Ok(Next::Pending) => Ok(Wait::Pending),
-            Ok(Next::End) => {
+            // Closed, perhaps while it was waited for.
+            Ok(Next::End) | Err(Error::Cancelled) => {
                 self.ended = true;
                 Ok(Wait::End)
             }

@@ -1,26 +1,61 @@
 //! Inputs that are read from front to back: streams, and whatever is compressed.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
-use crate::decode::{Decoder, Encoding, Expansion, Fault, LOOK};
+use crate::decode::{self, Decoder, Encoding, Expansion, Fault, LOOK};
 use crate::error::{At, Error, Result};
 use crate::header::Header;
 use crate::input::{InputFile, Kind, read_at};
-use crate::run::Run;
+use crate::run::{Run, lock};
 use crate::split::Splitter;
 
-/// What every decoder of a run may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Decoding {
+/// The decoders of a run. They are used again: the memory of those that were given up would stay
+/// with the allocator, in some arena or other, and count on.
+pub(crate) struct Decoders {
     /// The largest window that memory was set aside for.
-    pub window: u64,
-    pub expansion: Option<Expansion>,
+    window: u64,
+    expansion: Option<Expansion>,
+    spare: Mutex<Vec<(Encoding, Decoder)>>,
+    bytes: AtomicU64,
+}
+
+impl Decoders {
+    pub fn new(window: u64, expansion: Option<Expansion>) -> Self {
+        Self {
+            window,
+            expansion,
+            spare: Mutex::new(Vec::new()),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes that all decoders may have taken.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    fn take(&self, encoding: Encoding) -> Result<Decoder> {
+        let mut spare = lock(&self.spare);
+        if let Some(at) = spare.iter().position(|(kind, _)| *kind == encoding) {
+            return Ok(spare.swap_remove(at).1);
+        }
+        // No more of them than there is memory for.
+        if let Some((kind, _)) = spare.pop() {
+            self.bytes
+                .fetch_sub(decode::memory(kind, self.window), Relaxed);
+        }
+        self.bytes
+            .fetch_add(decode::memory(encoding, self.window), Relaxed);
+        Decoder::new(encoding, self.window, self.expansion)
+    }
 }
 
 /// One input, on its way from front to back.
 pub(crate) struct Sequence {
     source: Source,
+    encoding: Encoding,
     decoder: Decoder,
     /// Bytes behind the header that were read with it.
     rest: Vec<u8>,
@@ -36,7 +71,7 @@ impl Sequence {
     /// Opens an input and takes its header off.
     pub fn open(
         input: &InputFile,
-        decoding: Decoding,
+        decoders: &Decoders,
         header: &Header,
         splitter: &Splitter,
         run: &Run,
@@ -54,10 +89,11 @@ impl Sequence {
                 Encoding::recognise(&head[..looked])
             }
         };
-        let mut decoder = Decoder::new(encoding, decoding.window, decoding.expansion)?;
+        let mut decoder = decoders.take(encoding)?;
         decoder.begin(&head[..looked]);
         let mut sequence = Self {
             source,
+            encoding,
             decoder,
             rest: Vec::new(),
         };
@@ -99,6 +135,11 @@ impl Sequence {
                 ),
             },
         })
+    }
+
+    /// The input is at its end: its decoder is free for another one.
+    pub fn end(self, decoders: &Decoders) {
+        lock(&decoders.spare).push((self.encoding, self.decoder));
     }
 
     /// Bytes of the input, as it is stored, that were read so far.

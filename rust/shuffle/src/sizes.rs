@@ -78,7 +78,9 @@ pub(crate) struct Sizes {
     pub lanes: usize,
     /// The largest window that their decoders have room for.
     pub window: u64,
-    /// Memory beside the pool.
+    /// What all decoders take when each has the largest window.
+    pub decoders: u64,
+    /// Memory beside the pool, decoders counted.
     pub fixed: u64,
 }
 
@@ -94,8 +96,15 @@ impl Sizes {
     }
 
     /// Memory that a run held at most: what is beside the pool, and what it touched of the pool.
-    /// `index` entries had the longest index.
-    pub fn peak(&self, splitter: &Splitter, index: usize, store: &Store, output: u64) -> u64 {
+    /// `index` entries had the longest index, and decoders took `decoders` bytes.
+    pub fn peak(
+        &self,
+        splitter: &Splitter,
+        index: usize,
+        decoders: u64,
+        store: &Store,
+        output: u64,
+    ) -> u64 {
         let index = index_words(index) * 8;
         let part = self
             .reader
@@ -104,7 +113,8 @@ impl Sizes {
             .min(self.part);
         let frames = output.min((self.frames * self.frame) as u64);
         let encoded = (self.writers * self.encoded + self.append) as u64;
-        self.fixed + (self.workers * part) as u64 + frames + encoded + store.touched()
+        let fixed = self.fixed - self.decoders + decoders.min(self.decoders);
+        fixed + (self.workers * part) as u64 + frames + encoded + store.touched()
     }
 }
 
@@ -239,13 +249,8 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         .checked_sub((workers * part) as u64)?
         .checked_sub(tables)?;
     let mut n_blocks = (left / (block_bytes as u64 + BLOCK)) as usize;
-    if let Some(stored) = stored {
-        // No more than everything could ever need; what is only reckoned may be twice as much.
-        let stored = if survey.encoded > 0 {
-            2 * stored
-        } else {
-            stored
-        };
+    if let Some(stored) = stored.filter(|_| survey.encoded == 0) {
+        // No more than everything could ever need; of compressed inputs nobody knows.
         let payload = (block_bytes - BLOCK_HEAD) as u64;
         n_blocks =
             n_blocks.min((stored * 5 / 4 / payload + 4 * n_buckets + 64 + workers as u64) as usize);
@@ -272,19 +277,21 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         append,
         lanes,
         window,
+        decoders,
         fixed: BASE + n_threads as u64 * THREAD + inputs + sample + contexts + decoders + tables,
     })
 }
 
 /// How many decoders there are, the window that each has room for, and what they take together.
 fn decoders(survey: &Survey, workers: usize, left: u64) -> (usize, u64, u64) {
-    /// The window of zstd's higher ordinary levels: room for it is made where it is not dear.
+    /// The window of zstd's higher ordinary levels.
     const USUAL: u64 = 8 * MIB;
     let sequences = survey.encoded + survey.unknown;
     if sequences == 0 {
         return (1, 0, 0);
     }
-    let window = survey.window.max(USUAL.min(left / 16));
+    // What streams and later frames will need is not known: as much as is not dear.
+    let window = survey.window.max(USUAL.min(left / 16)).max(left / 32);
     let one = decode::memory(Encoding::Gzip, window).max(decode::memory(Encoding::Zstd, window));
     // As many as there are workers, while they leave most of the memory to the records.
     let lanes = (left / 4 / one).clamp(1, workers.min(sequences).min(LANES) as u64);

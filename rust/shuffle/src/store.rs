@@ -344,6 +344,8 @@ impl Store {
                 continue;
             }
             state = run.wait(&self.freed, state)?;
+            // Blocks may have been sealed meanwhile.
+            closed = false;
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) struct Survey {
     pub read: f64,
     /// Compressed inputs: their decoded sizes are reckoned from samples.
     pub encoded: usize,
-    /// Inputs of which it is not known how they are stored.
+    /// Streams that are, or may be, compressed.
     pub unknown: usize,
     /// The largest window that an input is known to need.
     pub window: u64,
@@ -53,6 +53,9 @@ impl Survey {
         let rereadable = inputs.iter().all(InputFile::can_be_read_again);
         let is_encoded =
             |input: &&InputFile| input.can_be_read_again() && input.encoding != Some(Encoding::Raw);
+        let is_unknown = |input: &&InputFile| {
+            !input.can_be_read_again() && input.encoding != Some(Encoding::Raw)
+        };
         let total: u64 = inputs.iter().filter_map(InputFile::size).sum();
         let mut buffer = vec![0; SAMPLE];
         let (mut raw, mut encoded) = (Seen::default(), Seen::default());
@@ -112,7 +115,7 @@ impl Survey {
                 _ => READ,
             },
             encoded: inputs.iter().filter(is_encoded).count(),
-            unknown: inputs.iter().filter(|i| i.encoding.is_none()).count(),
+            unknown: inputs.iter().filter(is_unknown).count(),
             window: inputs.iter().map(|input| input.window).max().unwrap_or(0),
             memory: machine_memory(),
         })
