@@ -1,7 +1,7 @@
 """The compiled core. Private: the public functions check and complete the arguments."""
 
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ def shuffle_run(
 ) -> list[dict[str, Any]]: ...
 def split_records(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[bytes]: ...
 
+@final
 class RecordReader:
     def __new__(cls, job: Job) -> RecordReader: ...
     def is_usable(self) -> bool: ...
@@ -42,6 +43,7 @@ class RecordReader:
     def records(self) -> int | None: ...
     def close(self) -> None: ...
 
+@final
 class RecordIterator:
     def __new__(
         cls,
