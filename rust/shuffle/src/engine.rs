@@ -194,6 +194,7 @@ impl Work<'_> {
             sizes: plan.sizes.reader,
             decoders,
             lanes: plan.sizes.lanes,
+            in_turn: plan.is_cold,
             run,
         };
         if epoch > job.epoch {

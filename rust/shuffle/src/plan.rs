@@ -28,6 +28,8 @@ const SCRATCH_WRITE: f64 = 0.4e-9;
 const SCRATCH_READ: f64 = 0.8e-9;
 const SCAN_BYTE: f64 = 0.2e-9;
 const SCAN_RECORD: f64 = 22e-9;
+/// Copies out of the page cache take less than this.
+const CACHED: f64 = 0.4e-9;
 const EMIT_BYTE: f64 = 0.25e-9;
 const EMIT_RECORD: f64 = 40e-9;
 const OUTPUT_WRITE: f64 = 0.4e-9;
@@ -93,6 +95,8 @@ pub struct Plan {
     pub seconds: Option<f64>,
     pub(crate) sizes: Sizes,
     pub(crate) on_full: OnFull,
+    /// The inputs come from a disk, not from the page cache.
+    pub(crate) is_cold: bool,
     /// Scratch is allowed and is not memory.
     pub(crate) scratch_on_disk: bool,
     /// Buckets from here on are evicted from the start.
@@ -185,6 +189,7 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
         scratch_bytes: None,
         seconds: None,
         sizes,
+        is_cold: survey.read >= CACHED,
         scratch_on_disk: has_scratch,
         on_full: if has_scratch {
             OnFull::Spill
@@ -243,7 +248,7 @@ fn choose(job: &Job, survey: &Survey, sizes: Sizes, scratch: Scratch) -> Plan {
     // that.
     let copies = match survey.read {
         _ if survey.encoded > 0 => sizes.lanes as f64,
-        read if read < 0.4e-9 => workers.min(4.0),
+        read if read < CACHED => workers.min(4.0),
         _ => 1.0,
     };
     let scan = bytes as f64 * survey.read / copies

@@ -161,6 +161,9 @@ pub(crate) struct Reading<'a> {
     pub decoders: &'a Decoders,
     /// Most inputs that are read front to back at the same time.
     pub lanes: usize,
+    /// One worker at a time reads: from a disk that is as fast, and the system sees by itself what
+    /// comes next. Copies out of the page cache run side by side.
+    pub in_turn: bool,
     pub run: &'a Run<'a>,
 }
 
@@ -238,7 +241,15 @@ impl<'a> Reader<'a> {
                     if task.last {
                         lanes.open.swap_remove(at);
                     }
-                    return Ok(Some((task, Some(file))));
+                    if !self.cx.in_turn {
+                        return Ok(Some((task, Some(file))));
+                    }
+                    let input = &self.cx.inputs[lane.input];
+                    input.read_exact_at(&file, &mut chunk[..task.len], task.offset)?;
+                    if task.last {
+                        input.unchanged(&file)?;
+                    }
+                    return Ok(Some((task, None)));
                 }
                 lanes.open[at].busy = true;
                 drop(lanes);
@@ -287,7 +298,9 @@ impl<'a> Reader<'a> {
         let input = &self.cx.inputs[lane.input];
         let left = input.size().unwrap_or(0) - next.offset;
         let len = left.min(self.cx.sizes.chunk as u64) as usize;
-        self.read_ahead(file, input, next.offset + len as u64);
+        if !self.cx.in_turn {
+            self.read_ahead(file, input, next.offset + len as u64);
+        }
         self.task(lane, next, len, len as u64, len as u64 == left)
     }
 
@@ -577,6 +590,7 @@ mod tests {
             sizes,
             decoders: &Decoders::new(0, None),
             lanes: 1,
+            in_turn: chunk % 2 == 0,
             run: &run,
         };
         let reader = Reader::new(reading, &|_, _| Some(0));

@@ -247,8 +247,8 @@ impl RecordReader {
             data: self.batch.data.split_off(end),
             offsets: Vec::new(),
         };
-        // The next batch will need about as much room.
-        next.data.reserve(end);
+        // The next batch will need about as much room; growing it would copy all of it.
+        next.data.reserve(end + end / 16 + 4096);
         next.offsets.reserve(self.batch.offsets.len());
         std::mem::replace(&mut self.batch, next)
     }
