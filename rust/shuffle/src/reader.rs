@@ -590,7 +590,7 @@ mod tests {
             sizes,
             decoders: &Decoders::new(0, None),
             lanes: 1,
-            in_turn: chunk % 2 == 0,
+            in_turn: chunk.is_multiple_of(2),
             run: &run,
         };
         let reader = Reader::new(reading, &|_, _| Some(0));
