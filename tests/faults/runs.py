@@ -104,20 +104,29 @@ class Forked:
         self, job: Job, before: Callable[[], object] | None, result: int, keep: set[int]
     ) -> NoReturn:
         outcome: dict[str, Any] = {}
+        asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         try:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            for name in os.listdir("/proc/self/fd"):
-                if int(name) > 2 and int(name) not in keep:
-                    _close(int(name))
-            if before is not None:
-                before()
-            outcome["report"] = job.run().to_dict()
-        except BaseException as error:  # noqa: BLE001 -- all of them are what came of it
-            outcome["error"] = type(error).__name__
-            outcome["message"] = str(error)
-            if isinstance(error, OSError):
-                outcome["errno"], outcome["filename"] = error.errno, error.filename
+            try:
+                for number in asked:
+                    signal.signal(number, signal.SIG_DFL)
+                for name in os.listdir("/proc/self/fd"):
+                    if int(name) > 2 and int(name) not in keep:
+                        _close(int(name))
+                if before is not None:
+                    before()
+                outcome["report"] = job.run().to_dict()
+            except BaseException as error:  # noqa: BLE001 -- all of them are what came of it
+                outcome["error"] = type(error).__name__
+                outcome["message"] = str(error)
+                if isinstance(error, OSError):
+                    outcome["errno"], outcome["filename"] = error.errno, error.filename
+            # A signal may come when all is over. It must not reach what follows, or the copy of
+            # the test's process would go on with the test. A mask is not enough: another thread
+            # would take the signal, and Python's handler would run in this one.
+            for number in asked:
+                signal.signal(number, signal.SIG_IGN)
+        except KeyboardInterrupt:
+            pass  # between the run and that: the outcome is known already
         finally:
             # The test's own process is copied here: nothing of it may run on.
             # Not by `write`, which may be what the test makes fail.
