@@ -1,8 +1,9 @@
 //! `corekit._core`: what Python sees of the core. Private; the public functions are in Python.
 //!
-//! A file for each Python module, and three that all of them share: [`enter`], the one way to run
-//! long work, [`errors`], from the core's errors to Python's, and [`info`].
+//! A file for each Python module, and four that all of them share: [`enter`], the one way to run
+//! long work, [`errors`], from the core's errors to Python's, [`arrays`] and [`info`].
 
+mod arrays;
 mod enter;
 mod errors;
 mod info;

@@ -12,6 +12,7 @@ use numpy::{IntoPyArray, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::arrays::load_numpy;
 use crate::errors::raise;
 use crate::shuffle::Arguments;
 
@@ -92,6 +93,7 @@ impl RecordReader {
         n: usize,
         make: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        load_numpy(py)?;
         let Batch { data, offsets } = loop {
             let waited = py.detach(|| self.lock().batch(n, POLL));
             match self.settled(waited)? {

@@ -16,6 +16,7 @@ use numpy::{IntoPyArray, PyArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::arrays::load_numpy;
 use crate::enter::enter;
 use crate::errors::raise;
 
@@ -74,6 +75,7 @@ pub(crate) fn permutation(
     epoch: u32,
     threads: usize,
 ) -> PyResult<Bound<'_, PyArray1<u64>>> {
+    load_numpy(py)?;
     let control = Control::new();
     let order = enter(
         py,

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Instant;
 
@@ -17,28 +16,27 @@ use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::feed::{Feed, page_bytes};
 use crate::frames::Frames;
-use crate::gather::{Gather, Sink};
+use crate::gather::Sink;
 use crate::header::Header;
 use crate::input::{InputFile, Look};
 use crate::layout::{Group, Layout};
-use crate::levels::{Context, Counted, Levels, Totals};
+use crate::levels::Totals;
 use crate::options::{Job, Output};
-use crate::order::{ALGORITHM, Keys, Parts};
+use crate::order::ALGORITHM;
 use crate::outcome::Outcome;
 use crate::plan::{Plan, smallest_limit};
 use crate::pool::{Part, Pool};
-use crate::reader::Reading;
 use crate::report::{PUBLISH, Report};
 use crate::run::{Run, lock};
-use crate::sample::Sample;
 use crate::sections::{Prefix, Sections};
 use crate::sequence::Decoders;
 use crate::sizes::Sizes;
 use crate::space::check_space;
 use crate::split::Splitter;
 use crate::spool::Spool;
-use crate::store::{Level, OnFull, Store};
+use crate::store::{Level, Store};
 use crate::survey::Survey;
+use crate::work::Work;
 
 /// Compressed inputs may expand so far, whatever their size, and so many times.
 const EXPANSION: Expansion = Expansion {
@@ -63,9 +61,9 @@ pub fn plan(job: &Job) -> Result<Plan> {
 /// [`Error`], one variant for each thing that a caller can do about it. On an error the destination
 /// is untouched; a stream ends early.
 pub fn shuffle(job: &Job, control: &Control) -> Result<Report> {
-    let outcome = run(job, control, &Company::default())?;
-    control.start_phase(PUBLISH, None);
-    outcome.publish(&Run::new(control))
+    let mut reports = shuffle_aligned(std::slice::from_ref(job), control)?;
+    let none = || Error::Internal("a run without a report".into());
+    reports.pop().ok_or_else(none)
 }
 
 /// Shuffles several files of equal record counts in step: a job for each, in which it is input 0.
@@ -97,7 +95,6 @@ pub fn shuffle_aligned(jobs: &[Job], control: &Control) -> Result<Vec<Report>> {
 }
 
 /// What a job has to do with others.
-#[derive(Default)]
 struct Company<'a> {
     /// Its output must wait until all others are complete.
     others: bool,
@@ -124,146 +121,38 @@ fn run(job: &Job, control: &Control, company: &Company) -> Result<Outcome> {
         .map_err(|error| explained(error, job, &survey))
 }
 
-/// What a run works with, whatever its output is.
-struct Work<'a> {
-    job: &'a Job,
-    plan: &'a Plan,
-    run: &'a Run<'a>,
-    inputs: &'a [InputFile],
-    splitter: &'a Splitter,
-    header: &'a Header,
-    parts: Option<&'a Parts>,
-    store: &'a Store,
-    spool: &'a Spool<'a>,
-    decoders: &'a Decoders,
-    parts_of_workers: &'a [Mutex<Part>],
-    /// The longest index that a worker had, in entries.
-    longest_index: usize,
-}
-
-impl Work<'_> {
-    /// Shuffles one epoch into `sink`; returns the totals with it added.
-    fn epoch(
-        &mut self,
-        epoch: u32,
-        totals: Totals,
-        sink: Sink,
-        counted: &Counted,
-    ) -> Result<Totals> {
-        let Self {
-            job,
-            plan,
-            run,
-            inputs,
-            splitter,
-            header,
-            parts,
-            store,
-            spool,
-            decoders,
-            parts_of_workers,
-            longest_index,
-        } = *self;
-        let mask = job.tuning.key_mask.unwrap_or(u64::MAX);
-        let keys = Keys::new(job.seed, epoch, mask, parts);
-        let skips =
-            plan.on_full == OnFull::Spill || !inputs.iter().all(InputFile::can_be_read_again);
-        let sample = match (job.sample, job.fraction) {
-            (Some(count), _) => Some(Sample::new(count, skips)?),
-            (None, Some(cut)) => Some(Sample::below(cut, skips)),
-            (None, None) => None,
-        };
-        let gather = Gather {
-            run,
-            longest_index: AtomicUsize::new(longest_index),
-            keys,
-            // A reader gets records, and learns by itself where they end.
-            delimiter: match sink {
-                Sink::Files { .. } => splitter.delimiter(),
-                Sink::Feed(_) => &[],
-            },
-            inputs,
-            spool,
-            sink,
-        };
-        let reading = Reading {
-            inputs,
-            splitter,
-            header,
-            spool,
-            sizes: plan.sizes.reader,
-            decoders,
-            lanes: plan.sizes.lanes,
-            in_turn: plan.is_cold,
-            run,
-        };
-        if epoch > job.epoch {
-            spool.clear();
-            store.restart(Level::new(0, 0, plan.sizes.bits, plan.on_full)?);
-        }
-        let context = Context {
-            job,
-            plan,
-            run,
-            inputs,
-            splitter,
-            keys,
-            parts,
-            counted,
-            expected: plan.expected.clone(),
-            store,
-            spool,
-            reading,
-            sample: sample.as_ref(),
-            gather: &gather,
-            parts_of_workers,
-        };
-        let mut levels = Levels::new(context, totals);
-        levels.all_keys()?;
-        let totals = levels.totals;
-        self.longest_index = gather.longest_index.into_inner();
-        Ok(totals)
+/// How many of an epoch's records are written: `counts` are those of the key space's parts.
+fn wanted(job: &Job, read: &Tally, counts: &[u64]) -> u64 {
+    match job.fraction {
+        Some(_) => counts[0],
+        None => job.sample.unwrap_or(u64::MAX).min(read.records),
     }
 }
 
-/// The layout of the output, and how many records of an epoch are written.
-struct Outline {
-    layout: Layout,
-    wanted: u64,
-}
-
-impl Outline {
-    fn new(job: &Job, checked: &Checked, read: &Tally, counts: &[u64]) -> Self {
-        let wanted = match job.fraction {
-            Some(_) => counts[0],
-            None => job.sample.unwrap_or(u64::MAX).min(read.records),
-        };
-        let n_epochs = job.epochs.unwrap_or(1);
-        let of_epoch: &[u64] = if job.splits.is_empty() {
-            &[wanted]
-        } else {
-            counts
-        };
-        let group = |epoch, split, records| Group {
-            epoch,
-            split,
-            records,
-        };
-        let groups = match checked.epochs_apart || !job.splits.is_empty() {
-            true => (job.epoch..job.epoch + n_epochs)
-                .flat_map(|epoch| {
-                    let splits = of_epoch.iter().enumerate();
-                    splits.map(move |(split, &records)| group(epoch, split, records))
-                })
-                .collect(),
-            false => vec![group(job.epoch, 0, wanted * u64::from(n_epochs))],
-        };
-        let record = checked.splitter.fixed().map(|bytes| bytes as u64);
-        Self {
-            layout: Layout::new(job.shards, groups, record),
-            wanted,
-        }
-    }
+/// The layout of an output of which `wanted` records of every epoch are written.
+fn layout(job: &Job, checked: &Checked, wanted: u64, counts: &[u64]) -> Layout {
+    let n_epochs = job.epochs.unwrap_or(1);
+    let one = [wanted];
+    let of_epoch = match job.splits.is_empty() {
+        true => &one[..],
+        false => counts,
+    };
+    let group = |epoch, split, records| Group {
+        epoch,
+        split,
+        records,
+    };
+    let groups = match checked.epochs_apart || !job.splits.is_empty() {
+        true => (job.epoch..job.epoch + n_epochs)
+            .flat_map(|epoch| {
+                let splits = of_epoch.iter().enumerate();
+                splits.map(move |(split, &records)| group(epoch, split, records))
+            })
+            .collect(),
+        false => vec![group(job.epoch, 0, wanted * u64::from(n_epochs))],
+    };
+    let record = checked.splitter.fixed().map(|bytes| bytes as u64);
+    Layout::new(job.shards, groups, record)
 }
 
 fn run_plan(
@@ -329,7 +218,7 @@ fn run_plan(
                 ),
             });
         }
-        let Outline { layout, wanted } = Outline::new(job, &checked, read, counts);
+        let wanted = wanted(job, read, counts);
         if wanted == read.records && job.compression.is_none() {
             let bytes = read.bytes + read.records * delimiter;
             destination.reserve(bytes * u64::from(n_epochs))?;
@@ -340,7 +229,7 @@ fn run_plan(
             Some(npy) => Prefix::Npy(npy.clone()),
             None => Prefix::Bytes(header.bytes().to_vec()),
         };
-        sections.fix(layout, prefix)?;
+        sections.fix(layout(job, &checked, wanted, counts), prefix)?;
         Ok(0..wanted)
     };
 
@@ -419,7 +308,14 @@ fn run_plan(
     };
     let files = sections.files();
     let per_file = (sections.prefix_len(), delimiter);
-    Outcome::new(job, destination, checked.pattern, report, files, per_file)
+    Ok(Outcome::new(
+        job,
+        destination,
+        checked.pattern,
+        report,
+        files,
+        per_file,
+    ))
 }
 
 /// Shuffles the records of the job's inputs into a feed, of which the job's output is a slice.
@@ -442,7 +338,7 @@ pub(crate) fn feed(job: &Job, control: &Control, feed: &Feed) -> Result<()> {
     let spool = make_spool(job, &plan, &store, &run);
     let decoders = make_decoders(job, &plan);
     let counted = |read: &Tally, counts: &[u64]| -> Result<Range<u64>> {
-        let n = Outline::new(job, &checked, read, counts).wanted;
+        let n = wanted(job, read, counts);
         feed.count(n);
         let share = slice.share(n);
         if slice.start > share.end - share.start {

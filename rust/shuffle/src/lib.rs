@@ -4,13 +4,16 @@
 //! seed, the input's number and the record's index, and the output is all records by key. What this
 //! crate does is to bring the records into that order within a memory limit.
 //!
-//! 1. *Scatter*: workers read chunks of input ([`reader`]), cut them into records ([`split`]), and
-//!    send each record to a bucket by the leading bits of its key ([`scatter`], [`store`]).
+//! 1. *Scatter*: workers read chunks of input ([`reader`]), decoded if need be ([`sequence`],
+//!    [`decode`]), cut them into records ([`split`]), and send each record to a bucket by the leading
+//!    bits of its key ([`scatter`], [`store`]).
 //! 2. What does not fit in memory is evicted, from the highest keys down: to scratch ([`scratch`]),
 //!    or away, to be read again from the input.
 //! 3. *Emit*: bucket by bucket, records are brought back ([`emit`]), sorted and copied
-//!    ([`gather`], [`sort`]) into output frames ([`frames`]), which go to the destination
-//!    ([`destination`]).
+//!    ([`gather`], [`sort`]) into output frames ([`frames`]), which go, encoded if need be
+//!    ([`encode`]), to the destination ([`destination`]): a file, a stream, or a set of files
+//!    ([`shard_set`]). Which record goes to which file is the layout's ([`layout`], [`sections`]). Or
+//!    they go to a reader in this process ([`feed`], [`record_reader`]).
 //!
 //! The plan ([`plan`]) chooses all sizes from the memory limit; the engine ([`engine`]) runs it. The
 //! output is the same for every plan.
@@ -61,6 +64,7 @@ mod spool;
 mod store;
 mod stream;
 mod survey;
+mod work;
 
 pub use decode::Encoding;
 pub use digest::Tally;

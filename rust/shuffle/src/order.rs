@@ -113,10 +113,20 @@ impl KeyStream<'_> {
         }
     }
 
+    /// Masks keys and moves them into their parts.
     #[cold]
     fn adapt(&self, first: u64, keys: &mut [u64]) {
-        for (index, key) in (first..).zip(keys) {
-            *key = self.placed(index, *key & self.mask);
+        const STEP: usize = 64;
+        keys.iter_mut().for_each(|key| *key &= self.mask);
+        let Some((parts, words)) = self.parts else {
+            return;
+        };
+        let mut firsts = [0; STEP];
+        for (index, keys) in (first..).step_by(STEP).zip(keys.chunks_mut(STEP)) {
+            words.fill(index, &mut firsts[..keys.len()]);
+            for (key, first) in keys.iter_mut().zip(firsts) {
+                *key = parts.place(first & self.mask, *key);
+            }
         }
     }
 
@@ -130,14 +140,9 @@ impl KeyStream<'_> {
     #[inline(always)]
     pub fn ordered(&self, index: u64) -> (u64, u64) {
         let key = self.words.word(index) & self.mask;
-        (self.placed(index, key), key)
-    }
-
-    #[inline(always)]
-    fn placed(&self, index: u64, key: u64) -> u64 {
         match self.parts {
-            Some((parts, first)) => parts.place(first.word(index) & self.mask, key),
-            None => key,
+            Some((parts, words)) => (parts.place(words.word(index) & self.mask, key), key),
+            None => (key, key),
         }
     }
 }
@@ -299,6 +304,19 @@ mod tests {
         let all = Parts::new(vec![1 << 64]);
         for key in [0, 1, u64::MAX] {
             assert_eq!(all.place(7, key), key, "one part changes nothing");
+        }
+    }
+
+    #[test]
+    fn keys_of_many_and_of_one_are_the_same() {
+        let parts = Parts::new(vec![1 << 60, 1 << 63, 1 << 64]);
+        for (epoch, mask) in [(0, u64::MAX), (1, u64::MAX), (2, 0xFF << 56)] {
+            let stream = Keys::new(5, epoch, mask, Some(&parts)).stream(3);
+            let mut keys = [0; 300];
+            stream.fill(7, &mut keys);
+            for (index, key) in (7..).zip(keys) {
+                assert_eq!(key, stream.at(index), "epoch {epoch}, index {index}");
+            }
         }
     }
 

@@ -28,7 +28,7 @@ impl Outcome {
         mut report: Report,
         files: Vec<OutputFile>,
         (prefix, delimiter): (u64, u64),
-    ) -> Result<Self> {
+    ) -> Self {
         let mut manifest = Manifest {
             corekit: env!("CARGO_PKG_VERSION").into(),
             algorithm: ALGORITHM,
@@ -67,11 +67,11 @@ impl Outcome {
                 report.files.push(report_of_file);
             }
         }
-        Ok(Self {
+        Self {
             destination,
             report,
             manifest,
-        })
+        }
     }
 
     /// Records that were read.

@@ -89,17 +89,15 @@ impl<'a> Sections<'a> {
     pub fn fix(&self, layout: Layout, prefix: Prefix) -> Result<()> {
         let (layout, _) = self.fixed.get_or_init(|| (layout, prefix));
         if layout.is_one() {
-            let current = self.begin(&mut lock(&self.chain), 0, 0, 0);
+            let current = self.begin(&mut lock(&self.chain), 0, 0, 0)?;
             self.write_prefix(&self.segment(current, true))?;
         }
         Ok(())
     }
 
-    fn layout(&self) -> Result<&Layout> {
-        let fixed = self.fixed.get();
-        fixed
-            .map(|(layout, _)| layout)
-            .ok_or_else(|| Error::Internal("records came before their layout".into()))
+    fn fixed(&self) -> Result<&(Layout, Prefix)> {
+        let early = || Error::Internal("records came before their layout".into());
+        self.fixed.get().ok_or_else(early)
     }
 
     /// The segments of `len` sorted records, of which the first is record `first` of the output, at
@@ -111,7 +109,7 @@ impl<'a> Sections<'a> {
         len: usize,
         length: impl Fn(usize) -> Result<u64>,
     ) -> Result<Vec<Segment>> {
-        let layout = self.layout()?;
+        let (layout, _) = self.fixed()?;
         if layout.is_one() {
             let current = lock(&self.chain).current;
             let mut segment = self.segment(current.ok_or_else(no_section)?, false);
@@ -143,19 +141,20 @@ impl<'a> Sections<'a> {
             if let Some(before) = segments.last_mut() {
                 before.records.end = record;
             }
-            let current = self.begin(chain, byte, group, index);
+            let current = self.begin(chain, byte, group, index)?;
             let mut segment = self.segment(current, true);
             segment.records = record..record;
             segments.push(segment);
+            Ok::<_, Error>(())
         };
         for (record, byte, group, index) in begins {
-            begin(&mut chain, &mut segments, record, byte, group, index);
+            begin(&mut chain, &mut segments, record, byte, group, index)?;
         }
         if let Some(size) = layout.section_bytes() {
             let (mut byte, mut starts) = (byte, starts.into_iter().peekable());
             for record in 0..len {
                 while let Some(start) = starts.next_if(|s| s.record == first + record as u64) {
-                    begin(&mut chain, &mut segments, record, byte, start.group, 0);
+                    begin(&mut chain, &mut segments, record, byte, start.group, 0)?;
                 }
                 while let Some(Current {
                     group,
@@ -165,7 +164,7 @@ impl<'a> Sections<'a> {
                 }) = chain.current
                     && index < (byte - group_start) / size
                 {
-                    begin(&mut chain, &mut segments, record, byte, group, index + 1);
+                    begin(&mut chain, &mut segments, record, byte, group, index + 1)?;
                 }
                 byte += length(record)?;
             }
@@ -181,11 +180,13 @@ impl<'a> Sections<'a> {
 
     /// All records are copied and `total` bytes long: what sections are left begin and end here.
     pub fn finish(&self, total: u64) -> Result<()> {
-        let layout = self.layout()?;
+        let (layout, _) = self.fixed()?;
         if !layout.is_one() {
             let end = layout.total();
             for start in layout.starts(end..end + 1) {
-                let current = self.begin(&mut lock(&self.chain), total, start.group, start.index);
+                let mut chain = lock(&self.chain);
+                let current = self.begin(&mut chain, total, start.group, start.index)?;
+                drop(chain);
                 self.write_prefix(&self.segment(current, true))?;
             }
         }
@@ -194,25 +195,19 @@ impl<'a> Sections<'a> {
     }
 
     /// Begins a section whose records begin at `byte`.
-    fn begin(&self, chain: &mut Chain, byte: u64, group: usize, index: u64) -> Current {
+    fn begin(&self, chain: &mut Chain, byte: u64, group: usize, index: u64) -> Result<Current> {
+        let (layout, prefix) = self.fixed()?;
         let mut files = lock(&self.files);
-        let number = files.len() as u64;
-        let prefix = match self.fixed.get() {
-            Some((_, prefix)) => prefix.len(),
-            None => 0,
-        };
-        let section = self.frames.begin(number, byte, prefix);
+        let section = self.frames.begin(files.len() as u64, byte, prefix.len());
+        files.push(OutputFile {
+            group: layout.group(group),
+            index,
+            tally: Tally::default(),
+        });
         let group_start = match chain.current {
             Some(current) if current.group == group => current.group_start,
             _ => byte,
         };
-        if let Some((layout, _)) = self.fixed.get() {
-            files.push(OutputFile {
-                group: layout.group(group),
-                index,
-                tally: Tally::default(),
-            });
-        }
         let current = Current {
             section,
             group,
@@ -220,7 +215,7 @@ impl<'a> Sections<'a> {
             group_start,
         };
         chain.current = Some(current);
-        current
+        Ok(current)
     }
 
     fn segment(&self, current: Current, begins: bool) -> Segment {
@@ -235,9 +230,7 @@ impl<'a> Sections<'a> {
 
     /// Writes what stands before the section's records.
     pub fn write_prefix(&self, segment: &Segment) -> Result<()> {
-        let Some((layout, prefix)) = self.fixed.get() else {
-            return Err(no_section());
-        };
+        let (layout, prefix) = self.fixed()?;
         let records = layout.records(segment.group, segment.index);
         let bytes = prefix.bytes(records)?;
         let mut cursor = self.frames.prefix_cursor(segment.section);

@@ -3,14 +3,17 @@
 //! Sizes are shrunk until tiny inputs cross every boundary: chunks, slabs, blocks, frames, several
 //! buckets, eviction, recursion, several passes, records longer than a chunk and than the pool.
 
+mod common;
+
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
+use common::{lines, tiny};
 use corekit_base::control::Control;
 use corekit_base::philox::Stream;
 use corekit_shuffle::{
-    Encoding, Error, Input, InputFormat, Job, Output, Records, Report, Shards, Tuning, shuffle,
+    Encoding, Error, Input, InputFormat, Job, Output, Records, Report, Tuning, shuffle,
 };
 use proptest::prelude::*;
 
@@ -125,51 +128,9 @@ fn check_stored(inputs: &[Vec<u8>], encodings: &[Encoding], mut job: Job) -> Rep
 
 fn job(seed: u128) -> Job {
     Job {
-        inputs: Vec::new(),
-        output: Output::Path(PathBuf::new()),
-        seed,
-        epoch: 0,
-        memory_limit: 64 << 20,
-        threads: 2,
-        scratch: Some(PathBuf::new()),
-        records: Records::Delimited(b"\n".to_vec()),
         input_format: InputFormat::Auto,
-        npy: None,
-        header: 0,
-        any_expansion: false,
-        sample: None,
-        epochs: None,
-        fraction: None,
-        splits: Vec::new(),
-        shards: Shards::Whole,
-        compression: None,
-        tuning: Tuning::default(),
+        ..common::job(seed, Output::Path(PathBuf::new()))
     }
-}
-
-/// Sizes at which a few kilobytes cross every boundary.
-fn tiny() -> Tuning {
-    Tuning {
-        chunk: Some(100),
-        block: Some(4096),
-        slab: Some(200),
-        blocks: Some(40),
-        bits: Some(2),
-        inline_max: Some(64),
-        frame: Some(4096),
-        entries: Some(300),
-        ..Tuning::default()
-    }
-}
-
-fn lines(n: usize, len: impl Fn(usize) -> usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for i in 0..n {
-        let line = format!("{i}-");
-        bytes.extend(line.bytes().cycle().take(len(i)));
-        bytes.push(b'\n');
-    }
-    bytes
 }
 
 #[test]
@@ -354,6 +315,32 @@ fn compressed_inputs_by_every_plan() {
             let report = check_stored(&inputs, &[Gzip, Zstd, Zstd, Raw], job.clone());
             assert_eq!(report.passes > 1, spill == Some(false));
             check_stored(&inputs, &[Gzip, Gzip, Gzip, Zstd], job);
+        }
+    }
+}
+
+#[test]
+fn long_records_of_compressed_inputs_give_way_to_each_other() {
+    // The front, which is all that a survey sees, says nothing of what follows: what was kept must
+    // be dropped, and its memory used again.
+    let front = lines(20_000, |_| 27);
+    let long = lines(300, |i| if i % 2 == 0 { 20_000 } else { 50 });
+    let inputs = [[front, long].concat()];
+    for workers in [1, 3] {
+        let job = Job {
+            scratch: None,
+            tuning: Tuning {
+                workers: Some(workers),
+                bits: Some(5),
+                blocks: Some(120),
+                ..tiny()
+            },
+            ..job(15)
+        };
+        let report = check_stored(&inputs, &[Encoding::Gzip], job);
+        if workers == 1 {
+            // Kept for nothing, what was dropped would take the room of one pass more.
+            assert_eq!(report.passes, 10);
         }
     }
 }

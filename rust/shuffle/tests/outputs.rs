@@ -1,66 +1,23 @@
 //! Every kind of output holds the published order: files, shards, splits, epochs, compressed or not.
 
+mod common;
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use common::{lines, tiny};
 use corekit_base::control::Control;
 use corekit_base::philox::Stream;
 use corekit_shuffle::{
-    Compression, Encoding, Error, Input, InputFormat, Job, Output, Records, Report, Shards, Split,
-    Tuning, shuffle, shuffle_aligned,
+    Compression, Error, Input, Job, Output, Report, Shards, Split, Tuning, shuffle, shuffle_aligned,
 };
 use proptest::prelude::*;
 
 const ALL: u128 = 1 << 64;
 
-fn lines(n: usize, len: impl Fn(usize) -> usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for i in 0..n {
-        let line = format!("{i}-");
-        bytes.extend(line.bytes().cycle().take(len(i)));
-        bytes.push(b'\n');
-    }
-    bytes
-}
-
 fn job(seed: u128) -> Job {
-    Job {
-        inputs: Vec::new(),
-        output: Output::Path(PathBuf::new()),
-        seed,
-        epoch: 0,
-        epochs: None,
-        memory_limit: 64 << 20,
-        threads: 2,
-        scratch: Some(PathBuf::new()),
-        records: Records::Delimited(b"\n".to_vec()),
-        input_format: InputFormat::Is(Encoding::Raw),
-        npy: None,
-        header: 0,
-        any_expansion: false,
-        sample: None,
-        fraction: None,
-        splits: Vec::new(),
-        shards: Shards::Whole,
-        compression: None,
-        tuning: Tuning::default(),
-    }
-}
-
-/// Sizes at which a few kilobytes cross every boundary.
-fn tiny() -> Tuning {
-    Tuning {
-        chunk: Some(300),
-        block: Some(4096),
-        slab: Some(200),
-        blocks: Some(40),
-        bits: Some(2),
-        inline_max: Some(64),
-        frame: Some(4096),
-        entries: Some(300),
-        ..Tuning::default()
-    }
+    common::job(seed, Output::Path(PathBuf::new()))
 }
 
 /// The files that a job should write: name, and content before compression.
