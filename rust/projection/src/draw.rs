@@ -1,0 +1,114 @@
+//! Drawing columns: from a seed to the entries of the sparse laws.
+//!
+//! The formulas are public (`docs/projection-mathematics.md`) and frozen by golden vectors. All of
+//! them take words of Philox streams whose counter ends in [`DOMAIN`]: stream b for block b of a
+//! stack, stream j for feature j of the other laws.
+
+use corekit_base::philox::Stream;
+
+use crate::law::{Strata, Threshold, WIDEST};
+
+/// The counter's last word: the domain of projections is 1.
+pub const DOMAIN: u64 = 1 << 32;
+
+/// 8!
+const ORDERS_OF_EIGHT: u64 = 40320;
+
+/// floor(word * n / 2^64): uniform below `n`, but for n/2^64.
+#[inline(always)]
+fn below(word: u64, n: u64) -> u64 {
+    ((u128::from(word) * u128::from(n)) >> 64) as u64
+}
+
+/// Where the features of one block go in one stratum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The first output of the group.
+    pub start: u32,
+    /// Lane l of the group takes the feature of the block whose number is in the low bits of
+    /// `lanes[l]`, negated when [`SIGN`] is set.
+    pub lanes: [u8; WIDEST],
+}
+
+/// The bit of a lane that says "negated".
+pub const SIGN: u8 = 0x80;
+
+/// Draws the placements of block `block`, one for each stratum.
+pub fn placements(
+    seed: u128,
+    strata: &Strata,
+    block: u64,
+    words: &mut Vec<u64>,
+    out: &mut [Placement],
+) {
+    words.resize(strata.words(), 0);
+    Stream::new(seed, block, DOMAIN).fill(0, words);
+    let each = strata.words_per_stratum();
+    for (r, (placement, drawn)) in out.iter_mut().zip(words.chunks_exact(each)).enumerate() {
+        let group = strata.first[r] + below(drawn[0], strata.first[r + 1] - strata.first[r]);
+        let mut lanes = [0; WIDEST];
+        match strata.width {
+            1 => {}
+            16 => {
+                let swap = ((drawn[0] >> 16 & 1) as u8) << 3;
+                let order = below(drawn[1], ORDERS_OF_EIGHT * ORDERS_OF_EIGHT);
+                let (upper, lower) = lanes.split_at_mut(8);
+                permutation(order / ORDERS_OF_EIGHT, upper);
+                permutation(order % ORDERS_OF_EIGHT, lower);
+                upper.iter_mut().for_each(|lane| *lane |= swap);
+                lower.iter_mut().for_each(|lane| *lane |= swap ^ 8);
+            }
+            width => {
+                let orders = (2..=width as u64).product();
+                permutation(below(drawn[1], orders), &mut lanes[..width]);
+            }
+        }
+        for (l, lane) in lanes[..strata.width].iter_mut().enumerate() {
+            *lane |= ((drawn[0] >> l & 1) as u8) << 7;
+        }
+        *placement = Placement {
+            start: strata.start(group) as u32,
+            lanes,
+        };
+    }
+}
+
+/// The `index`-th order of 0, 1, ..: Fisher and Yates, with the digits of `index`.
+#[inline(always)]
+fn permutation(index: u64, out: &mut [u8]) {
+    for (i, lane) in out.iter_mut().enumerate() {
+        *lane = i as u8;
+    }
+    // 32 bits hold the largest index, and divide in fewer cycles.
+    let mut index = index as u32;
+    for i in (1..out.len()).rev() {
+        let base = i as u32 + 1;
+        out.swap(i, (index % base) as usize);
+        index /= base;
+    }
+}
+
+/// The draws of feature `feature` under an iid law, one for each output.
+pub fn halves(seed: u128, feature: u64, words: &mut [u64]) -> impl Iterator<Item = u32> {
+    Stream::new(seed, feature, DOMAIN).fill(0, words);
+    words
+        .iter()
+        .flat_map(|word| [*word as u32, (*word >> 32) as u32])
+}
+
+/// Calls `entry(output, is_negative)` for every entry of feature `feature` under an iid law.
+pub fn iid_column(
+    seed: u128,
+    threshold: Threshold,
+    n_components: usize,
+    feature: u64,
+    words: &mut Vec<u64>,
+    mut entry: impl FnMut(usize, bool),
+) {
+    words.resize(n_components.div_ceil(2), 0);
+    for (output, half) in halves(seed, feature, words).take(n_components).enumerate() {
+        if threshold.keeps(half) {
+            entry(output, half & 1 == 1);
+        }
+    }
+}
