@@ -4,10 +4,13 @@
 //! - [`control`]: cancelling and progress, the only way a caller talks to running work.
 //! - [`threads`]: the one door to threads.
 //! - [`simd`]: which instruction set the kernels use, found once.
+//! - [`real`]: the types that kernels compute in, and [`array`]: matrices of any type and strides.
 //!
 //! The jobs (shuffle, projection, attention) lean on this crate and never on each other.
 
+pub mod array;
 pub mod control;
 pub mod philox;
+pub mod real;
 pub mod simd;
 pub mod threads;

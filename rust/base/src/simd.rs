@@ -1,7 +1,7 @@
 //! Which instruction set the machine has.
 //!
 //! Wheels are built for the ABI's floor; what the machine has on top of it is found at run time.
-//! The shuffle's kernels have one form, so nothing chooses by it yet; it is what `corekit info` tells.
+//! A kernel takes a level as an argument and never asks by itself, so that a lower one can be run.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ pub enum Level {
     Scalar,
     /// Advanced SIMD of AArch64.
     Neon,
-    /// AVX2 of x86-64.
+    /// AVX2 and FMA of x86-64.
     Avx2,
-    /// AVX-512 F, BW and VL of x86-64.
+    /// AVX-512 F, BW, DQ and VL of x86-64, and what AVX2 has.
     Avx512,
 }
 
@@ -24,12 +24,17 @@ impl Level {
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if std::is_x86_feature_detected!("avx512bw")
+            let avx2 =
+                std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
+            if avx2
+                && std::is_x86_feature_detected!("avx512f")
+                && std::is_x86_feature_detected!("avx512bw")
+                && std::is_x86_feature_detected!("avx512dq")
                 && std::is_x86_feature_detected!("avx512vl")
             {
                 return Self::Avx512;
             }
-            if std::is_x86_feature_detected!("avx2") {
+            if avx2 {
                 return Self::Avx2;
             }
         }
@@ -38,6 +43,24 @@ impl Level {
             return Self::Neon;
         }
         Self::Scalar
+    }
+}
+
+impl Level {
+    /// The levels that this machine has, lowest first.
+    pub fn all() -> Vec<Self> {
+        let levels = [Self::Scalar, Self::Neon, Self::Avx2, Self::Avx512];
+        let highest = Self::detect();
+        let has = |level: &Self| match level {
+            Self::Neon => highest == Self::Neon,
+            level => *level <= highest,
+        };
+        levels.into_iter().filter(has).collect()
+    }
+
+    /// The level of that name, unless this machine lacks it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|l| l.to_string() == name)
     }
 }
 
@@ -65,5 +88,8 @@ mod tests {
             _ => &["scalar"],
         };
         assert!(levels.contains(&name.as_str()), "{name}");
+        assert_eq!(Level::named(&name), Some(Level::detect()));
+        assert_eq!(Level::named("scalar"), Some(Level::Scalar));
+        assert_eq!(Level::named("mmx"), None);
     }
 }

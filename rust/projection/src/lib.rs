@@ -6,6 +6,8 @@
 pub mod draw;
 mod error;
 pub mod law;
+mod run;
 
 pub use error::{Error, Result};
 pub use law::{Law, Strata, Threshold};
+pub use run::Run;

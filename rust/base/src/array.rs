@@ -1,0 +1,664 @@
+//! Matrices as they come from outside: any element type, any strides.
+//!
+//! A kernel never walks such a matrix. It loads a tile of it, converted to the type it computes in,
+//! into a small buffer of its own, and stores rows of results: everything that knows about strides,
+//! element types and raw memory is in this file.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+use std::mem::size_of;
+use std::ops::Range;
+use std::slice;
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use crate::real::Real;
+
+/// The type of a matrix's elements, in the machine's byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Dtype {
+    F16,
+    Bf16,
+    F32,
+    F64,
+    Bool,
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+}
+
+/// Calls `$body` with `$type` standing for the element type of `$dtype`.
+macro_rules! with_type {
+    ($dtype:expr, $type:ident => $body:expr) => {
+        match $dtype {
+            Dtype::F16 => {
+                type $type = f16;
+                $body
+            }
+            Dtype::Bf16 => {
+                type $type = bf16;
+                $body
+            }
+            Dtype::F32 => {
+                type $type = f32;
+                $body
+            }
+            Dtype::F64 => {
+                type $type = f64;
+                $body
+            }
+            // A boolean is a byte that is 0 or 1.
+            Dtype::Bool | Dtype::U8 => {
+                type $type = u8;
+                $body
+            }
+            Dtype::I8 => {
+                type $type = i8;
+                $body
+            }
+            Dtype::I16 => {
+                type $type = i16;
+                $body
+            }
+            Dtype::I32 => {
+                type $type = i32;
+                $body
+            }
+            Dtype::I64 => {
+                type $type = i64;
+                $body
+            }
+            Dtype::U16 => {
+                type $type = u16;
+                $body
+            }
+            Dtype::U32 => {
+                type $type = u32;
+                $body
+            }
+            Dtype::U64 => {
+                type $type = u64;
+                $body
+            }
+        }
+    };
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        with_type!(self, E => size_of::<E>())
+    }
+}
+
+/// An element type: any bits are a value of it.
+pub trait Element: Copy + Send + Sync + 'static {
+    /// Its name.
+    const DTYPE: Dtype;
+    /// The value as the type that is computed in.
+    fn load<T: Real>(self) -> T;
+    /// Converts one after the other; the same as `load` of each.
+    fn load_all<T: Real>(from: &[Self], out: &mut [T]) {
+        for (out, from) in out.iter_mut().zip(from) {
+            *out = from.load();
+        }
+    }
+    /// The nearest value of this type.
+    fn store<T: Real>(value: T) -> Self;
+}
+
+macro_rules! element {
+    ($type:ty, $dtype:ident) => {
+        impl Element for $type {
+            const DTYPE: Dtype = Dtype::$dtype;
+            #[inline(always)]
+            fn load<T: Real>(self) -> T {
+                // Through f64: integers of up to 32 bits are exact, and LLVM sees through it.
+                T::of(self as f64)
+            }
+            #[inline(always)]
+            fn store<T: Real>(value: T) -> Self {
+                value.wide() as Self
+            }
+        }
+    };
+}
+
+element!(f32, F32);
+element!(f64, F64);
+element!(i8, I8);
+element!(i16, I16);
+element!(i32, I32);
+element!(i64, I64);
+element!(u8, U8);
+element!(u16, U16);
+element!(u32, U32);
+element!(u64, U64);
+
+impl Element for bf16 {
+    const DTYPE: Dtype = Dtype::Bf16;
+    #[inline(always)]
+    fn load<T: Real>(self) -> T {
+        T::of(f64::from(f32::from_bits(u32::from(self.to_bits()) << 16)))
+    }
+    #[inline(always)]
+    fn store<T: Real>(value: T) -> Self {
+        Self::from_f32(value.wide() as f32)
+    }
+}
+
+impl Element for f16 {
+    const DTYPE: Dtype = Dtype::F16;
+    #[inline(always)]
+    fn load<T: Real>(self) -> T {
+        T::of(self.to_f64())
+    }
+    fn load_all<T: Real>(from: &[Self], out: &mut [T]) {
+        // The slice form asks once whether the machine converts by itself.
+        let mut wide = [0f32; 64];
+        for (out, from) in out.chunks_mut(64).zip(from.chunks(64)) {
+            let wide = &mut wide[..from.len()];
+            from.convert_to_f32_slice(wide);
+            f32::load_all(wide, out);
+        }
+    }
+    #[inline(always)]
+    fn store<T: Real>(value: T) -> Self {
+        Self::from_f32(value.wide() as f32)
+    }
+}
+
+/// A matrix that is read: a view with any strides, of any element type.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    data: *const u8,
+    dtype: Dtype,
+    shape: [usize; 2],
+    /// Bytes from one row to the next, and from one column to the next.
+    strides: [isize; 2],
+    memory: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: it is a shared view of memory that nobody writes while it lives (`Matrix::new`).
+unsafe impl Send for Matrix<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Matrix<'_> {}
+
+impl<'a> Matrix<'a> {
+    /// A view of memory that belongs to somebody else.
+    ///
+    /// # Safety
+    /// For `'a`, every element `data + row * strides[0] + column * strides[1]` of the shape is
+    /// memory that may be read, and no thread writes it through Rust. No alignment is needed.
+    pub unsafe fn new(
+        data: *const u8,
+        dtype: Dtype,
+        shape: [usize; 2],
+        strides: [isize; 2],
+    ) -> Self {
+        Self {
+            data,
+            dtype,
+            shape,
+            strides,
+            memory: PhantomData,
+        }
+    }
+
+    /// A view of a slice, row after row.
+    ///
+    /// # Panics
+    /// When the slice does not have `rows * columns` elements.
+    pub fn of<E: Element>(slice: &'a [E], rows: usize, columns: usize) -> Self {
+        assert_eq!(Some(slice.len()), rows.checked_mul(columns));
+        let size = size_of::<E>();
+        // SAFETY: every element is one of the slice, which is borrowed for 'a.
+        unsafe {
+            Self::new(
+                slice.as_ptr().cast(),
+                E::DTYPE,
+                [rows, columns],
+                [(columns * size) as isize, size as isize],
+            )
+        }
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// How many columns it has.
+    pub fn columns(&self) -> usize {
+        self.shape[1]
+    }
+
+    /// The type of its elements.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The same elements with rows and columns exchanged.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        Self {
+            shape: [self.shape[1], self.shape[0]],
+            strides: [self.strides[1], self.strides[0]],
+            ..*self
+        }
+    }
+
+    /// The rows `rows` alone.
+    #[must_use]
+    pub fn row_range(&self, rows: Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.shape[0]);
+        Self {
+            // An empty matrix may have any pointer, which must not be moved.
+            data: if rows.is_empty() {
+                self.data
+            } else {
+                self.at(rows.start, 0)
+            },
+            shape: [rows.len(), self.shape[1]],
+            ..*self
+        }
+    }
+
+    /// Whether the elements of a column are nearer to each other than those of a row.
+    pub fn is_by_columns(&self) -> bool {
+        self.shape[0] > 1
+            && self.shape[1] > 1
+            && self.strides[0].unsigned_abs() < self.strides[1].unsigned_abs()
+    }
+
+    #[inline(always)]
+    fn at(&self, row: usize, column: usize) -> *const u8 {
+        self.data.wrapping_offset(
+            (row as isize * self.strides[0]).wrapping_add(column as isize * self.strides[1]),
+        )
+    }
+
+    fn assert_inside(&self, rows: &Range<usize>, columns: &Range<usize>) {
+        assert!(
+            rows.start <= rows.end
+                && rows.end <= self.shape[0]
+                && columns.start <= columns.end
+                && columns.end <= self.shape[1],
+            "a tile outside of its matrix"
+        );
+    }
+
+    /// Loads elements of row `row`, from column `first` on, into `out`.
+    pub fn load_row<T: Real>(&self, row: usize, first: usize, out: &mut [T]) {
+        self.assert_inside(&(row..row + 1), &(first..first + out.len()));
+        // SAFETY: the row's elements are inside the matrix, whose memory may be read.
+        with_type!(self.dtype, E => unsafe {
+            load_strided::<E, T>(self.at(row, first), self.strides[1], out);
+        });
+    }
+
+    /// Loads a tile: element (r, c) of it to `out[r * stride + c]`.
+    pub fn load_tile<T: Real>(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        out: &mut [T],
+        stride: usize,
+    ) {
+        self.assert_inside(&rows, &columns);
+        if self.is_by_columns() && rows.len() > 1 {
+            self.load_across(rows, columns, out, stride);
+            return;
+        }
+        for (row, out) in rows.zip(out.chunks_mut(stride)) {
+            self.load_row(row, columns.start, &mut out[..columns.len()]);
+        }
+    }
+
+    /// Loads a tile by columns: element (r, c) of it to `out[c * stride + r]`.
+    pub fn load_transposed<T: Real>(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        out: &mut [T],
+        stride: usize,
+    ) {
+        self.assert_inside(&rows, &columns);
+        self.transposed().load_tile(columns, rows, out, stride);
+    }
+
+    /// Loads a tile whose columns are what lies together: squares of it are turned in cache.
+    fn load_across<T: Real>(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        out: &mut [T],
+        stride: usize,
+    ) {
+        const SIDE: usize = 16;
+        let across = self.transposed();
+        let mut square = [[T::ZERO; SIDE]; SIDE];
+        for top in rows.clone().step_by(SIDE) {
+            let height = SIDE.min(rows.end - top);
+            for left in columns.clone().step_by(SIDE) {
+                let width = SIDE.min(columns.end - left);
+                for (c, column) in square[..width].iter_mut().enumerate() {
+                    across.load_row(left + c, top, &mut column[..height]);
+                }
+                for r in 0..height {
+                    let start = (top - rows.start + r) * stride + (left - columns.start);
+                    for (out, column) in out[start..start + width].iter_mut().zip(&square) {
+                        *out = column[r];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Loads the elements at `from`, `from + step`, ...
+///
+/// # Safety
+/// They are memory that may be read.
+#[inline(always)]
+unsafe fn load_strided<E: Element, T: Real>(from: *const u8, step: isize, out: &mut [T]) {
+    let from = from.cast::<E>();
+    if step == size_of::<E>() as isize && from.is_aligned() {
+        // SAFETY: contiguous, aligned, and readable as the caller says.
+        E::load_all(unsafe { slice::from_raw_parts(from, out.len()) }, out);
+    } else {
+        for (i, out) in out.iter_mut().enumerate() {
+            // SAFETY: the element is readable as the caller says; it need not be aligned.
+            *out = unsafe { from.byte_offset(i as isize * step).read_unaligned() }.load();
+        }
+    }
+}
+
+/// A matrix that is written, by threads that take different rows of it.
+#[derive(Clone, Copy, Debug)]
+pub struct MatrixMut<'a> {
+    data: *mut u8,
+    dtype: Dtype,
+    shape: [usize; 2],
+    strides: [isize; 2],
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: it hands out no reference, and its writers take different rows (`MatrixMut::new`).
+unsafe impl Send for MatrixMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for MatrixMut<'_> {}
+
+impl<'a> MatrixMut<'a> {
+    /// A view of memory that belongs to somebody else.
+    ///
+    /// # Safety
+    /// For `'a`, every element of the shape is memory that may be written, no two elements share
+    /// any, nobody reads or writes it but through this view, and no two threads store to the same
+    /// element at the same time.
+    pub unsafe fn new(data: *mut u8, dtype: Dtype, shape: [usize; 2], strides: [isize; 2]) -> Self {
+        Self {
+            data,
+            dtype,
+            shape,
+            strides,
+            memory: PhantomData,
+        }
+    }
+
+    /// A view of a slice, row after row.
+    ///
+    /// # Panics
+    /// When the slice does not have `rows * columns` elements.
+    pub fn of<E: Element>(slice: &'a mut [E], rows: usize, columns: usize) -> Self {
+        assert_eq!(Some(slice.len()), rows.checked_mul(columns));
+        let size = size_of::<E>();
+        // SAFETY: every element is one of the slice, which is borrowed for 'a. That threads take
+        // different rows is the contract of the functions that store.
+        unsafe {
+            Self::new(
+                slice.as_mut_ptr().cast(),
+                E::DTYPE,
+                [rows, columns],
+                [(columns * size) as isize, size as isize],
+            )
+        }
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// How many columns it has.
+    pub fn columns(&self) -> usize {
+        self.shape[1]
+    }
+
+    /// The type of its elements.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The same elements with rows and columns exchanged.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        Self {
+            shape: [self.shape[1], self.shape[0]],
+            strides: [self.strides[1], self.strides[0]],
+            ..*self
+        }
+    }
+
+    /// Whether the elements of a column are nearer to each other than those of a row.
+    pub fn is_by_columns(&self) -> bool {
+        self.shape[0] > 1
+            && self.shape[1] > 1
+            && self.strides[0].unsigned_abs() < self.strides[1].unsigned_abs()
+    }
+
+    #[inline(always)]
+    fn at(&self, row: usize, column: usize) -> *mut u8 {
+        self.data.wrapping_offset(
+            (row as isize * self.strides[0]).wrapping_add(column as isize * self.strides[1]),
+        )
+    }
+
+    /// Stores `values` in row `row`, from column `first` on.
+    ///
+    /// Threads that store at the same time must take different elements.
+    pub fn store_row<T: Real>(&self, row: usize, first: usize, values: &[T]) {
+        assert!(
+            row < self.shape[0] && first <= self.shape[1] && values.len() <= self.shape[1] - first,
+            "a row outside of its matrix"
+        );
+        // SAFETY: the elements are inside the matrix, whose memory may be written.
+        with_type!(self.dtype, E => unsafe {
+            store_strided::<E, T>(self.at(row, first), self.strides[1], values);
+        });
+    }
+
+    /// Stores a tile that is held by columns: element (r, c) of it is `values[c * stride + r]`.
+    ///
+    /// Threads that store at the same time must take different elements.
+    pub fn store_transposed<T: Real>(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        values: &[T],
+        stride: usize,
+    ) {
+        const SIDE: usize = 16;
+        if self.is_by_columns() {
+            let across = self.transposed();
+            for (c, column) in columns.enumerate() {
+                let values = &values[c * stride..][..rows.len()];
+                across.store_row(column, rows.start, values);
+            }
+            return;
+        }
+        let mut line = [T::ZERO; SIDE];
+        for left in columns.clone().step_by(SIDE) {
+            let width = SIDE.min(columns.end - left);
+            let values = &values[(left - columns.start) * stride..];
+            for (r, row) in rows.clone().enumerate() {
+                for (c, value) in line[..width].iter_mut().enumerate() {
+                    *value = values[c * stride + r];
+                }
+                self.store_row(row, left, &line[..width]);
+            }
+        }
+    }
+}
+
+/// Stores to the elements at `to`, `to + step`, ...
+///
+/// # Safety
+/// They are memory that may be written, and that no other thread uses now.
+#[inline(always)]
+unsafe fn store_strided<E: Element, T: Real>(to: *mut u8, step: isize, values: &[T]) {
+    let to = to.cast::<E>();
+    for (i, value) in values.iter().enumerate() {
+        // SAFETY: the element is writable as the caller says; it need not be aligned.
+        unsafe {
+            to.byte_offset(i as isize * step)
+                .write_unaligned(E::store(*value))
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(n: usize) -> Vec<f32> {
+        (0..n).map(|i| i as f32).collect()
+    }
+
+    #[test]
+    fn tiles_of_both_orders_are_the_same() {
+        let (rows, columns) = (37, 41);
+        let by_rows = counted(rows * columns);
+        let by_columns: Vec<f32> = (0..rows * columns)
+            .map(|i| by_rows[i % rows * columns + i / rows])
+            .collect();
+        let views = [
+            Matrix::of(&by_rows, rows, columns),
+            Matrix::of(&by_columns, columns, rows).transposed(),
+        ];
+        for (top, left, height, width) in
+            [(0, 0, 37, 41), (3, 5, 17, 16), (36, 40, 1, 1), (2, 2, 0, 3)]
+        {
+            for view in &views {
+                let stride = width.max(1) + 2;
+                let mut tile = vec![-1f32; (height + 1) * stride];
+                view.load_tile(top..top + height, left..left + width, &mut tile, stride);
+                let across_stride = height.max(1) + 3;
+                let mut across = vec![-1f64; (width + 1) * across_stride];
+                view.load_transposed(
+                    top..top + height,
+                    left..left + width,
+                    &mut across,
+                    across_stride,
+                );
+                for r in 0..height {
+                    for c in 0..width {
+                        let wanted = by_rows[(top + r) * columns + left + c];
+                        assert_eq!(tile[r * stride + c], wanted);
+                        assert_eq!(across[c * across_stride + r], f64::from(wanted));
+                    }
+                    assert_eq!(tile[r * stride + width..][..2], [-1.0; 2]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn stores_and_loads_of_both_orders_agree() {
+        let (rows, columns) = (19, 35);
+        let tile: Vec<f64> = (0..rows * columns).map(|i| i as f64).collect();
+        let mut by_rows = vec![0f32; rows * columns];
+        let mut by_columns = vec![0f32; rows * columns];
+        let view = MatrixMut::of(&mut by_rows, rows, columns);
+        view.store_transposed(0..rows, 0..columns, &tile, rows);
+        let view = MatrixMut::of(&mut by_columns, columns, rows).transposed();
+        view.store_transposed(0..rows, 0..columns, &tile, rows);
+        for r in 0..rows {
+            for c in 0..columns {
+                let wanted = tile[c * rows + r] as f32;
+                assert_eq!(by_rows[r * columns + c], wanted);
+                assert_eq!(by_columns[c * rows + r], wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn every_type_is_converted() {
+        fn check<E: Element>(values: &[E], wanted: &[f64]) {
+            let mut out = vec![0f64; values.len()];
+            Matrix::of(values, 1, values.len()).load_row(0, 0, &mut out);
+            assert_eq!(out, wanted);
+            // Strided and unaligned: every second element of bytes that start one too late.
+            let size = size_of::<E>();
+            let mut bytes = vec![0u8; 1 + 2 * size * values.len()];
+            for (i, value) in values.iter().enumerate() {
+                // SAFETY: the place is inside of `bytes`, and need not be aligned.
+                unsafe {
+                    let to = bytes.as_mut_ptr().add(1 + 2 * size * i).cast::<E>();
+                    to.write_unaligned(*value);
+                }
+            }
+            let strides = [0, 2 * size as isize];
+            // SAFETY: the elements are inside of `bytes`, which outlives the view.
+            let view =
+                unsafe { Matrix::new(bytes.as_ptr().add(1), E::DTYPE, [1, values.len()], strides) };
+            view.load_row(0, 0, &mut out);
+            assert_eq!(out, wanted);
+        }
+        check(&[1.5f32, -2.0], &[1.5, -2.0]);
+        check(&[1.5f64, 1e300], &[1.5, 1e300]);
+        check(&[i8::MIN, i8::MAX], &[-128.0, 127.0]);
+        check(&[i16::MIN, 3], &[-32768.0, 3.0]);
+        check(&[i32::MIN, 3], &[-2147483648.0, 3.0]);
+        check(&[i64::MIN, 3], &[-9223372036854775808.0, 3.0]);
+        check(&[u8::MAX, 1], &[255.0, 1.0]);
+        check(&[u16::MAX, 1], &[65535.0, 1.0]);
+        check(&[u32::MAX, 1], &[4294967295.0, 1.0]);
+        check(&[u64::MAX, 1], &[18446744073709551616.0, 1.0]);
+        let halves: Vec<f16> = (0..100).map(|i| f16::from_f32(i as f32 / 4.0)).collect();
+        check(
+            &halves,
+            &halves.iter().map(|h| h.to_f64()).collect::<Vec<_>>(),
+        );
+        let brains: Vec<bf16> = (0..100).map(|i| bf16::from_f32(i as f32 / 4.0)).collect();
+        check(
+            &brains,
+            &brains.iter().map(|h| h.to_f64()).collect::<Vec<_>>(),
+        );
+    }
+
+    #[test]
+    fn halves_are_rounded_once_to_even() {
+        let mut out = [bf16::ZERO; 3];
+        MatrixMut::of(&mut out, 1, 3).store_row(0, 0, &[1.00390625f32, 1.01171875, f32::NAN]);
+        assert_eq!((out[0].to_f32(), out[1].to_f32()), (1.0, 1.015625));
+        assert!(out[2].is_nan());
+        let mut out = [f16::ZERO; 2];
+        MatrixMut::of(&mut out, 1, 2).store_row(0, 0, &[65520f32, 1e-8]);
+        assert_eq!((out[0], out[1].to_f32()), (f16::INFINITY, 0.0));
+    }
+
+    #[test]
+    #[should_panic(expected = "outside")]
+    fn a_tile_outside_is_a_panic() {
+        let mut out = [0f32; 8];
+        Matrix::of(&[0f32; 4], 2, 2).load_tile(0..2, 0..3, &mut out, 4);
+    }
+}
