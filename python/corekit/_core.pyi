@@ -1,7 +1,7 @@
 """The compiled core. Private: the public functions check and complete the arguments."""
 
 from collections.abc import Callable
-from typing import Any, TypedDict, final
+from typing import Any, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from corekit._job import Job
 
 __all__ = [
+    "Projection",
     "RecordIterator",
     "RecordReader",
     "build_info",
@@ -24,6 +25,30 @@ class _BuildInfo(TypedDict):
     target: str
     simd_level: str
     available_threads: int
+
+class How(TypedDict):
+    threads: int
+    level: str | None
+    progress: Callable[[int, int | None, str], object] | None
+
+# An array, and its dtype: "bfloat16" is stored as uint16.
+Array: TypeAlias = tuple[npt.NDArray[Any], str]
+
+@final
+class Projection:
+    def __new__(
+        cls,
+        n_features: int,
+        n_components: int,
+        *,
+        law: str,
+        seed: int,
+        column_nnz: int,
+        width: int | None,
+        density: float,
+    ) -> Projection: ...
+    def project(self, x: Array, y: Array, how: How) -> None: ...
+    def adjoint(self, y: Array, x: Array, how: How) -> None: ...
 
 def build_info() -> _BuildInfo: ...
 def permutation(

@@ -5,6 +5,7 @@
 //! raises, the work is cancelled, joined, and the exception goes on: nothing is left running and
 //! nothing half-written. A panic of the work is a bug; it becomes an ordinary exception.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 
@@ -55,4 +56,17 @@ pub(crate) fn enter<T: Send>(
             }
         })
     })
+}
+
+/// Runs `work` that is over before a thread would have been started, on the calling thread.
+pub(crate) fn enter_briefly<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> PyResult<T> + Send,
+) -> PyResult<T> {
+    let work = AssertUnwindSafe(work);
+    // What a panic leaves behind is dropped with the call.
+    match py.detach(|| catch_unwind(work)) {
+        Ok(outcome) => outcome,
+        Err(panic) => Err(internal(&*panic)),
+    }
 }

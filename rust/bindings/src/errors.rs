@@ -25,6 +25,21 @@ pub(crate) fn raise(error: &Error) -> PyErr {
     Python::attach(|py| exception(py, error).unwrap_or_else(|failed| failed))
 }
 
+/// The exception for a failed projection.
+pub(crate) fn raise_projection(error: &corekit_projection::Error) -> PyErr {
+    use corekit_projection::Error;
+    let class = match error {
+        Error::InvalidArgument(_) => "InvalidArgumentError",
+        Error::OutOfMemory { .. } => "OutOfMemoryError",
+        _ => "InternalError",
+    };
+    Python::attach(|py| {
+        module(py)
+            .and_then(|module| module.getattr(class)?.call1((error.to_string(),)))
+            .map_or_else(|failed| failed, PyErr::from_value)
+    })
+}
+
 fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let class = match error {
         Error::InvalidArgument(_) => "InvalidArgumentError",

@@ -7,6 +7,7 @@ mod arrays;
 mod enter;
 mod errors;
 mod info;
+mod projection;
 mod reader;
 mod shuffle;
 
@@ -17,6 +18,8 @@ use pyo3::prelude::*;
 mod _core {
     #[pymodule_export]
     use crate::info::build_info;
+    #[pymodule_export]
+    use crate::projection::Projection;
     #[pymodule_export]
     use crate::reader::{RecordIterator, RecordReader, split_records};
     #[pymodule_export]

@@ -2,12 +2,16 @@
 //!
 //! - [`law`]: the distributions of matrices.
 //! - [`draw`]: from a seed to entries, a public formula.
+//! - [`Operator`]: a law under a seed, and how it acts on matrices.
 
+mod dense;
 pub mod draw;
 mod error;
 pub mod law;
+mod operator;
 mod run;
 
 pub use error::{Error, Result};
 pub use law::{Law, Strata, Threshold};
+pub use operator::Operator;
 pub use run::Run;

@@ -1,0 +1,477 @@
+"""`SparseProjection`: a random matrix that is its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from corekit import _checks, _core, _progress, _seed, _simd, _threads
+from corekit.errors import InvalidArgumentError
+from corekit.projection import _arrays
+
+Kind = Literal["block-stack", "stack", "iid", "countsketch", "gaussian", "srht"]
+
+DEFAULT_COLUMN_NNZ: Final = 8
+DEFAULT_DENSITY: Final = 1 / 3
+
+# Of the formulas; a change of any entry is a new one.
+VERSION: Final = "1"
+
+_MOST_COMPONENTS: Final = 2**31
+_MOST_FEATURES: Final = 2**48
+
+
+_STACKS: Final = ("block-stack", "stack", "countsketch")
+
+
+class SparseProjection:
+    """A random matrix A of k x d with E ‖Ax‖² = ‖x‖², drawn wherever it is needed.
+
+    It is its parameters: equal ones are the same matrix on every machine, it pickles to
+    a few bytes and can be a key of a dict. No matrix is stored; small tables of where
+    features go are kept between calls, outside of pickles and comparisons.
+
+    Parameters
+    ----------
+    n_features
+        d, the columns of A.
+    n_components
+        k, the rows of A.
+    kind
+        The law of A:
+
+        - ``"block-stack"``: `column_nnz` entries in every column, one in each of as many
+          strata of outputs; blocks of up to 16 features go to one group of outputs
+          together, permuted and signed. The quickest on dense data.
+        - ``"stack"``: the same with every feature by itself (SparseStack).
+        - ``"countsketch"``: a stack of one entry a column.
+        - ``"iid"``: every entry by itself is zero, or with probability `density` one of
+          ±1/sqrt(density k) (Achlioptas 2003; Li, Hastie and Church 2006). Columns may
+          be empty: on sparse data it loses features.
+        - ``"gaussian"``: every entry normal with variance 1/k.
+        - ``"srht"``: rows of a Hadamard matrix under random signs. k is at most the power
+          of two from d on, and growing d changes the matrix.
+    column_nnz
+        The non-zeros of a column, 1 to k; for the stacks alone. The smaller of 8 and k
+        unless given.
+    density
+        The chance of an entry to be non-zero, above 0 and at most 1, taken to the
+        nearest multiple of 2**-31; for ``"iid"`` alone. 1/3 unless given (Achlioptas);
+        1/sqrt(d) is the very sparse law of Li.
+    seed
+        The key of the generator, from 0 to 2**128 - 1. With None one is drawn: read
+        it from `seed`.
+
+    Attributes
+    ----------
+    n_features, n_components, kind, column_nnz, density, seed
+        The parameters; `column_nnz` and `density` are None where they have no meaning.
+    version : str
+        The version of the formulas.
+    shape : tuple of int
+        (k, d).
+
+    Raises
+    ------
+    InvalidArgumentError
+        A size, `column_nnz`, `density` or `seed` out of range, an unknown `kind`, or an
+        option that has no meaning for the kind.
+    ArgumentTypeError
+        An argument of a type that is not taken.
+
+    Notes
+    -----
+    All entries are a published formula of ``numpy.random.Philox`` with the counter
+    ``[0, 0, stream, 2**32]``: the mathematics page has it, with the variance of every
+    kind. Any range of features can be drawn by itself, and `n_features` can grow without
+    changing earlier columns (not with ``"srht"``).
+
+    Sums are taken over features in rising order, in float32 for input of float32,
+    float16 and bfloat16, in float64 otherwise, and multiplied once by the weight of the
+    output. So results never depend on threads, on how rows are divided, on the memory
+    layout, on dense against sparse, or on the machine's instruction set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from corekit.projection import SparseProjection
+    >>> projection = SparseProjection(10_000, 512, seed=1)
+    >>> X = np.random.default_rng(0).normal(size=(100, 10_000)).astype(np.float32)
+    >>> Y = projection.project(X)
+    >>> Y.shape, Y.dtype
+    ((100, 512), dtype('float32'))
+    """
+
+    __slots__ = ("_core", "_parameters")
+    _parameters: tuple[int, int, str, int | None, float | None, int]
+    _core: _core.Projection
+
+    def __init__(
+        self,
+        n_features: int,
+        n_components: int,
+        *,
+        kind: Kind = "block-stack",
+        column_nnz: int | None = None,
+        density: float | None = None,
+        seed: int | None,
+    ) -> None:
+        d = _checks.integer("n_features", n_features, low=1, high=_MOST_FEATURES)
+        k = _checks.integer("n_components", n_components, low=1, high=_MOST_COMPONENTS)
+        if not isinstance(kind, str):
+            raise _checks.wrong_type("kind", "a str", kind)
+        if kind not in get_args(Kind):
+            kinds = ", ".join(map(repr, get_args(Kind)))
+            raise InvalidArgumentError(f"kind must be one of {kinds}, got {kind!r}")
+        s = _entries(kind, column_nnz, k)
+        p = _density(kind, density)
+        if kind == "srht" and k > _power_of_two(d):
+            raise InvalidArgumentError(
+                f"n_components must be at most {_power_of_two(d)} for kind 'srht', the power of "
+                f"two from n_features ({d}) on, got {k}"
+            )
+        number = _seed.resolve(seed)
+        core = _core.Projection(
+            d,
+            k,
+            law="stack" if kind in _STACKS else kind,
+            seed=number,
+            column_nnz=s or 1,
+            width=None if kind == "block-stack" else 1,
+            density=p or 1.0,
+        )
+        object.__setattr__(self, "_core", core)
+        object.__setattr__(self, "_parameters", (d, k, kind, s, p, number))
+
+    @property
+    def n_features(self) -> int:
+        """d, the columns of the matrix."""
+        return self._parameters[0]
+
+    @property
+    def n_components(self) -> int:
+        """k, the rows of the matrix."""
+        return self._parameters[1]
+
+    @property
+    def kind(self) -> str:
+        """The law of the matrix."""
+        return self._parameters[2]
+
+    @property
+    def column_nnz(self) -> int | None:
+        """The non-zeros of a column; None where the law does not fix them."""
+        return self._parameters[3]
+
+    @property
+    def density(self) -> float | None:
+        """The chance of an entry to be non-zero; None for all laws but ``"iid"``."""
+        return self._parameters[4]
+
+    @property
+    def seed(self) -> int:
+        """The key of the generator."""
+        return self._parameters[5]
+
+    @property
+    def version(self) -> str:
+        """The version of the formulas."""
+        return VERSION
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(k, d)."""
+        return self.n_components, self.n_features
+
+    def project(
+        self,
+        X: Any,
+        *,
+        out: Any = None,
+        threads: int | None = None,
+        progress: _progress.Progress = None,
+        check_finite: bool = False,
+    ) -> Any:
+        """Project rows: Y = X Aᵀ.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            NumPy array of any strides, memory map, SciPy CSR or CSC, torch CPU tensor, or
+            another array with DLPack on the CPU: all without a copy. float16, bfloat16,
+            float32, float64, bool or integers.
+        out : array of shape (n, k)
+            Where to write, of the result's dtype and any strides; must not share memory
+            with X.
+        threads
+            The most threads to use; COREKIT_NUM_THREADS or all CPUs unless given.
+        progress
+            None, True for a bar, or a callable ``(done, total, phase)`` of bytes.
+        check_finite
+            Refuse NaN and infinity, which else reach the outputs that their feature
+            touches. Costs another reading of X.
+
+        Returns
+        -------
+        array of shape (n, k)
+            Of the same library as X, or `out`. The dtype is that of X, float64 for
+            integers.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A shape that does not fit, an `out` that is read-only or shares memory with X,
+            a sparse matrix with wrong pointers or indices, values that are not finite.
+        ArgumentTypeError
+            A dtype, or an object, that is not taken.
+        OutOfMemoryError
+            The system refused the memory of the output, or that of a worker.
+
+        Notes
+        -----
+        O(n d s) time for s non-zeros a column, dense, and O(nnz s) sparse. Beyond the
+        output a thread takes less than 16 MiB for k up to 65536; CSR and CSC keep a table
+        of 2 s bytes a feature (4 s from k = 32768 on), up to 128 MiB.
+        """
+        source = _arrays.matrix("X", X)
+        shape = _Shape("X", self.n_features)
+        return self._apply(source, out, threads, progress, check_finite, shape)
+
+    def adjoint(
+        self,
+        Y: Any,
+        *,
+        out: Any = None,
+        threads: int | None = None,
+        progress: _progress.Progress = None,
+        check_finite: bool = False,
+    ) -> Any:
+        """Apply the transposed matrix to rows: Y A, of shape (n, d).
+
+        ⟨Ax, y⟩ = ⟨x, Aᵀy⟩ for all x and y.
+
+        Parameters
+        ----------
+        Y : array of shape (n, k)
+            As X of `project`; dense.
+        out : array of shape (n, d)
+            Where to write.
+        threads, progress, check_finite
+            As in `project`.
+
+        Returns
+        -------
+        array of shape (n, d)
+            Of the same library as Y, or `out`.
+
+        Raises
+        ------
+        InvalidArgumentError, ArgumentTypeError, OutOfMemoryError
+            As in `project`.
+
+        Notes
+        -----
+        O(n d s) time.
+        """
+        source = _arrays.dense("Y", Y)
+        shape = _Shape("Y", self.n_components, adjoint=True)
+        return self._apply(source, out, threads, progress, check_finite, shape)
+
+    def left(
+        self,
+        X: Any,
+        *,
+        out: Any = None,
+        threads: int | None = None,
+        progress: _progress.Progress = None,
+        check_finite: bool = False,
+    ) -> Any:
+        """Sketch columns: A X, of shape (k, n), as regression and SVD need it.
+
+        Parameters
+        ----------
+        X : array of shape (d, n)
+            As X of `project`.
+        out : array of shape (k, n)
+            Where to write.
+        threads, progress, check_finite
+            As in `project`.
+
+        Returns
+        -------
+        array of shape (k, n)
+            Of the same library as X, or `out`.
+
+        Raises
+        ------
+        InvalidArgumentError, ArgumentTypeError, OutOfMemoryError
+            As in `project`.
+
+        Notes
+        -----
+        ``project(X.T).T``, without turning anything.
+        """
+        source = _arrays.matrix("X", X)
+        shape = _Shape("X", self.n_features, turned=True)
+        return self._apply(source, out, threads, progress, check_finite, shape)
+
+    def to_dense(self, *, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
+        """Write the matrix out.
+
+        Parameters
+        ----------
+        dtype
+            float32 or float64.
+
+        Returns
+        -------
+        ndarray of shape (k, d)
+            The entries, rounded once from float64.
+        """
+        wanted = _entry_dtype(dtype)
+        out = np.empty(self.shape)
+        self.adjoint(np.eye(self.n_components), out=out)
+        return out.astype(wanted, copy=False)
+
+    def _apply(
+        self,
+        source: _arrays.Dense | _arrays.Sparse,
+        out: Any,
+        threads: int | None,
+        progress: _progress.Progress,
+        check_finite: bool,
+        shape: _Shape,
+    ) -> Any:
+        values = source.values if isinstance(source, _arrays.Sparse) else source
+        given_shape = source.shape
+        rows, columns = given_shape[::-1] if shape.turned else given_shape
+        if columns != shape.length:
+            which = "rows" if shape.turned else "columns"
+            raise InvalidArgumentError(
+                f"{shape.name} must have {shape.length} {which}, got {columns} "
+                f"(shape {given_shape})"
+            )
+        count = _threads.count(threads)
+        _progress.check(progress)
+        if _checks.switch("check_finite", check_finite):
+            _arrays.refuse_nonfinite(shape.name, source)
+        width = self.n_features if shape.adjoint else self.n_components
+        dtype = _arrays.result_dtype(values.dtype)
+        wanted = (width, rows) if shape.turned else (rows, width)
+        to, given = _arrays.output("out", out, wanted, dtype, values.wrap)
+        if given is not None:
+            _arrays.refuse_overlap("out", to, shape.name, source)
+        if rows > 0:
+            into = (to.values.T if shape.turned else to.values), to.dtype
+            with _progress.reporting(progress) as tell:
+                how: _core.How = {"threads": count, "level": _simd.level(), "progress": tell}
+                if shape.adjoint:
+                    self._core.adjoint(values.handle, into, how)
+                elif isinstance(source, _arrays.Sparse):
+                    raise NotImplementedError
+                else:
+                    turned = values.values.T if shape.turned else values.values
+                    self._core.project((turned, values.dtype), into, how)
+        return values.wrap(to.values, to.dtype) if given is None else given
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SparseProjection):
+            return NotImplemented
+        return self._parameters == other._parameters
+
+    def __hash__(self) -> int:
+        return hash((SparseProjection, VERSION, self._parameters))
+
+    def __repr__(self) -> str:
+        d, k, kind, s, p, seed = self._parameters
+        nnz = f", column_nnz={s}" if kind in ("block-stack", "stack") else ""
+        density = "" if p is None else f", density={p!r}"
+        return f"SparseProjection({d}, {k}, kind={kind!r}{nnz}{density}, seed={seed})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (VERSION, self._parameters)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"SparseProjection is immutable: {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"SparseProjection is immutable: {name!r} cannot be deleted")
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What a call takes: the argument's name, and how long what is summed over is.
+
+    `turned` is the product from the left, `adjoint` that with the transposed matrix.
+    """
+
+    name: str
+    length: int
+    turned: bool = False
+    adjoint: bool = False
+
+
+def _entries(kind: str, column_nnz: object, k: int) -> int | None:
+    """Return the non-zeros of a column, for the kinds that fix them."""
+    if kind in ("block-stack", "stack"):
+        if column_nnz is None:
+            return min(DEFAULT_COLUMN_NNZ, k)
+        s = _checks.integer("column_nnz", column_nnz, low=1)
+        if s > k:
+            raise InvalidArgumentError(f"column_nnz must be at most n_components ({k}), got {s}")
+        return s
+    if column_nnz is not None:
+        raise InvalidArgumentError(
+            f"column_nnz must be left out for kind {kind!r}, got {column_nnz!r}"
+        )
+    return 1 if kind == "countsketch" else None
+
+
+def _density(kind: str, density: object) -> float | None:
+    """Return the density of an iid law as it is drawn."""
+    if kind != "iid":
+        if density is not None:
+            raise InvalidArgumentError(
+                f"density must be left out for kind {kind!r}, got {density!r}"
+            )
+        return None
+    if density is None:
+        density = DEFAULT_DENSITY
+    if isinstance(density, bool) or not isinstance(density, (float, int, np.floating, np.integer)):
+        raise _checks.wrong_type("density", "a number", density)
+    drawn = round(float(density) * 2**31) / 2**31 if 0 < density <= 1 else 0.0
+    if drawn == 0.0:
+        raise InvalidArgumentError(
+            f"density must be at least 2**-31 and at most 1, got {density!r}"
+        )
+    return drawn
+
+
+def _power_of_two(d: int) -> int:
+    return 1 << (d - 1).bit_length()
+
+
+def _entry_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError:
+        raise _checks.wrong_type("dtype", "float32 or float64", dtype) from None
+    if wanted not in (np.float32, np.float64):
+        raise InvalidArgumentError(f"dtype must be float32 or float64, got {wanted}")
+    return wanted
+
+
+def _unpickled(
+    version: str, parameters: tuple[int, int, Any, int | None, float | None, int]
+) -> Any:
+    """Make the matrix of a pickle again."""
+    d, k, kind, s, p, seed = parameters
+    if version != VERSION:
+        raise InvalidArgumentError(
+            f"the pickle must be of version {VERSION} of the formulas, got version {version}"
+        )
+    column_nnz = s if kind in ("block-stack", "stack") else None
+    return SparseProjection(d, k, kind=kind, column_nnz=column_nnz, density=p, seed=seed)

@@ -1,0 +1,223 @@
+//! `corekit.projection`.
+
+use corekit_base::array::{Dtype, Matrix, MatrixMut};
+use corekit_base::control::{Control, Progress};
+use corekit_base::simd::Level;
+use corekit_projection::{Error, Law, Operator, Result, Run, Strata, Threshold};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+
+use crate::enter::{enter, enter_briefly};
+use crate::errors::raise_projection as raise;
+
+/// A random matrix: `corekit.projection.SparseProjection` without its manners.
+#[pyclass(module = "corekit._core", frozen)]
+pub(crate) struct Projection {
+    operator: Operator,
+}
+
+#[pymethods]
+impl Projection {
+    /// `law` is "stack" (with `column_nnz` and `width`), "iid" (with `density`), "gaussian" or
+    /// "srht".
+    #[new]
+    #[pyo3(signature = (n_features, n_components, *, law, seed, column_nnz, width, density))]
+    fn new(
+        n_features: usize,
+        n_components: usize,
+        law: &str,
+        seed: u128,
+        column_nnz: usize,
+        width: Option<usize>,
+        density: f64,
+    ) -> PyResult<Self> {
+        let law = || -> Result<Law> {
+            Ok(match law {
+                "stack" => {
+                    let widest = Strata::widest(n_components, column_nnz);
+                    let width = width.unwrap_or(widest);
+                    Law::Stack(Strata::new(n_components, column_nnz, width)?)
+                }
+                "iid" => Law::Iid(Threshold::new(density)?),
+                "gaussian" => Law::Gaussian,
+                "srht" => Law::Srht,
+                other => return Err(Error::InvalidArgument(format!("law has no {other:?}"))),
+            })
+        };
+        let operator = law()
+            .and_then(|law| Operator::new(law, n_features, n_components, seed))
+            .map_err(|error| raise(&error))?;
+        Ok(Self { operator })
+    }
+
+    /// y = x Aᵀ.
+    fn project(&self, x: Array<'_>, y: Array<'_>, how: How) -> PyResult<()> {
+        let py = x.array.py();
+        let work = x.elements();
+        let (row_bytes, rows) = (x.row_bytes(), x.rows());
+        // SAFETY: the caller of this private module gives an `out` that is writable, shares no
+        // memory with `x`, and has no element twice; both are kept alive by their handles.
+        #[allow(unsafe_code)]
+        let (x, y) = unsafe { (x.matrix()?, y.matrix_mut()?) };
+        how.run(py, work, row_bytes, rows, |run| {
+            self.operator.project(&x, &y, run)
+        })
+    }
+
+    /// x = y A.
+    fn adjoint(&self, y: Array<'_>, x: Array<'_>, how: How) -> PyResult<()> {
+        let py = y.array.py();
+        let work = x.elements();
+        let (row_bytes, rows) = (x.row_bytes(), x.rows());
+        // SAFETY: as in `project`.
+        #[allow(unsafe_code)]
+        let (y, x) = unsafe { (y.matrix()?, x.matrix_mut()?) };
+        how.run(py, work, row_bytes, rows, |run| {
+            self.operator.adjoint(&y, &x, run)
+        })
+    }
+}
+
+/// How a call runs: `corekit._core.How`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct How {
+    threads: usize,
+    level: Option<String>,
+    progress: Option<Py<PyAny>>,
+}
+
+/// Elements of work that are done before a thread would have been started.
+const BRIEF: usize = 1 << 19;
+
+impl How {
+    pub(crate) fn run<T: Send>(
+        &self,
+        py: Python<'_>,
+        elements: usize,
+        row_bytes: usize,
+        rows: usize,
+        work: impl FnOnce(&Run<'_>) -> Result<T> + Send,
+    ) -> PyResult<T> {
+        let level = match &self.level {
+            None => Level::detect(),
+            Some(name) => Level::named(name).ok_or_else(|| {
+                raise(&Error::InvalidArgument(format!(
+                    "COREKIT_SIMD must be a level that this machine has, got {name:?}"
+                )))
+            })?,
+        };
+        let control = Control::new();
+        let run = Run {
+            threads: self.threads,
+            level,
+            control: &control,
+        };
+        let Some(progress) = &self.progress else {
+            if elements <= BRIEF {
+                let run = Run { threads: 1, ..run };
+                return enter_briefly(py, || work(&run).map_err(|error| raise(&error)));
+            }
+            return enter(
+                py,
+                &control,
+                |_| Ok(()),
+                || work(&run).map_err(|error| raise(&error)),
+            );
+        };
+        let total = rows as u64 * row_bytes as u64;
+        let tell = |py: Python<'_>| {
+            let Progress { done, .. } = control.progress();
+            let done = done * row_bytes as u64;
+            progress.call1(py, (done, total, "project")).map(drop)
+        };
+        enter(py, &control, tell, || {
+            work(&run).map_err(|error| raise(&error))
+        })
+    }
+}
+
+/// An array of two dimensions, and the type of its elements where NumPy has no name for it.
+pub(crate) struct Array<'py> {
+    array: Bound<'py, PyUntypedArray>,
+    dtype: Dtype,
+}
+
+impl<'py> FromPyObject<'_, 'py> for Array<'py> {
+    type Error = PyErr;
+
+    /// From `(array, name of its dtype)`.
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let (array, name): (Bound<'py, PyUntypedArray>, String) = value.extract()?;
+        let dtype = match &name[..] {
+            "float16" => Dtype::F16,
+            "bfloat16" => Dtype::Bf16,
+            "float32" => Dtype::F32,
+            "float64" => Dtype::F64,
+            "bool" => Dtype::Bool,
+            "int8" => Dtype::I8,
+            "int16" => Dtype::I16,
+            "int32" => Dtype::I32,
+            "int64" => Dtype::I64,
+            "uint8" => Dtype::U8,
+            "uint16" => Dtype::U16,
+            "uint32" => Dtype::U32,
+            "uint64" => Dtype::U64,
+            other => return Err(refuse(format!("dtype has no {other:?}"))),
+        };
+        if array.ndim() != 2 || array.dtype().itemsize() != dtype.size() {
+            return Err(refuse(format!("a matrix of {name} is needed")));
+        }
+        Ok(Self { array, dtype })
+    }
+}
+
+fn refuse(what: String) -> PyErr {
+    raise(&Error::InvalidArgument(what))
+}
+
+impl<'py> Array<'py> {
+    fn rows(&self) -> usize {
+        self.array.shape()[0]
+    }
+
+    fn elements(&self) -> usize {
+        self.array.shape()[0].saturating_mul(self.array.shape()[1])
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.array.shape()[1] * self.dtype.size()
+    }
+
+    fn parts(&self) -> (*mut u8, Dtype, [usize; 2], [isize; 2]) {
+        let (shape, strides) = (self.array.shape(), self.array.strides());
+        #[allow(unsafe_code)]
+        // SAFETY: it is an array object, which has a data pointer.
+        let data = unsafe { (*self.array.as_array_ptr()).fields.data.cast() };
+        (
+            data,
+            self.dtype,
+            [shape[0], shape[1]],
+            [strides[0], strides[1]],
+        )
+    }
+
+    /// # Safety
+    /// The array's memory is not written while the matrix is used.
+    #[allow(unsafe_code)]
+    unsafe fn matrix(&self) -> PyResult<Matrix<'py>> {
+        let (data, dtype, shape, strides) = self.parts();
+        // SAFETY: NumPy's arrays own or keep alive all of their elements; the rest as above.
+        Ok(unsafe { Matrix::new(data, dtype, shape, strides) })
+    }
+
+    /// # Safety
+    /// The array is writable, no element is there twice, and nobody else uses its memory while the
+    /// matrix is used.
+    #[allow(unsafe_code)]
+    unsafe fn matrix_mut(&self) -> PyResult<MatrixMut<'py>> {
+        let (data, dtype, shape, strides) = self.parts();
+        // SAFETY: as in `matrix`.
+        Ok(unsafe { MatrixMut::new(data, dtype, shape, strides) })
+    }
+}

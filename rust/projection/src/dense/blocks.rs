@@ -1,0 +1,260 @@
+//! Blocks of features, permuted and signed in registers: dense rows by stacks of wide blocks.
+//!
+//! A chunk of features is loaded, for a few rows, into a tile in cache. Every group of outputs then
+//! gathers the blocks that fall on it: its sums stay in registers while block after block is
+//! permuted, signed and added, for all rows of the tile at once. So a block costs a load, a
+//! permutation and a multiply-add for each stratum, and nothing is transposed or stored between.
+//! The blocks of a group come in rising order, so every output is the same sum as in a plain loop.
+
+use corekit_base::real::Real;
+use corekit_base::simd::Level;
+
+use crate::draw::{Placement, SIGN, placements};
+use crate::law::{Strata, WIDEST};
+
+use super::tables::{ChunkDraw, Words};
+
+mod kernel;
+
+/// Features of a chunk: with eight rows of float32 the tile takes 32 KiB.
+pub(crate) const CHUNK: usize = 1024;
+
+/// Rows of a tile.
+pub(crate) const ROWS: usize = 8;
+
+/// Where the blocks of one chunk of features go, by groups of outputs.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// Each has the next of the items; a group has one, but where two groups overlap.
+    runs: Vec<GroupRun>,
+    items: Vec<Item>,
+    width: usize,
+    /// Features of the chunk, whole blocks.
+    features: usize,
+    /// Outputs.
+    outputs: usize,
+}
+
+/// A group of outputs, and how many of the items are its.
+#[derive(Clone, Copy, Debug)]
+struct GroupRun {
+    start: u32,
+    items: u32,
+}
+
+/// A block of the chunk: where it begins in the tile, and how its lanes are placed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Item {
+    offset: u32,
+    lanes: [u8; WIDEST],
+}
+
+/// Draws the tables of a stack of wide blocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlockDraw<'a> {
+    pub seed: u128,
+    pub strata: &'a Strata,
+    pub n_features: usize,
+}
+
+impl ChunkDraw for BlockDraw<'_> {
+    type Table = Table;
+
+    fn chunks(&self) -> usize {
+        self.n_features.div_ceil(CHUNK)
+    }
+
+    fn bytes(&self) -> usize {
+        let blocks = self.n_features.div_ceil(self.strata.width);
+        blocks
+            .saturating_mul(self.strata.column_nnz())
+            .saturating_mul(size_of::<Item>())
+    }
+
+    fn draw(&self, chunk: usize, words: &mut Words, table: &mut Table) {
+        let (s, width) = (self.strata.column_nnz(), self.strata.width);
+        let features = CHUNK.min(self.n_features - chunk * CHUNK);
+        let blocks = features.div_ceil(width);
+        let empty = Placement {
+            start: 0,
+            lanes: [0; WIDEST],
+        };
+        let mut drawn = vec![empty; blocks * s];
+        let first = (chunk * CHUNK / width) as u64;
+        for (block, drawn) in (first..).zip(drawn.chunks_exact_mut(s)) {
+            placements(self.seed, self.strata, block, words, drawn);
+        }
+        // A counting sort by group. When the last group overlaps its neighbour, the two are one:
+        // the sums that they share take both groups' blocks in rising order.
+        let groups = self.strata.first[s] as usize;
+        let overlaps = !self.strata.n_components.is_multiple_of(width);
+        let kinds = groups - usize::from(overlaps);
+        let kind = |start: u32| (start as usize / width).min(kinds - 1);
+        let mut counts = vec![0u32; kinds];
+        for placement in &drawn {
+            counts[kind(placement.start)] += 1;
+        }
+        let mut before = 0;
+        for count in &mut counts {
+            before += std::mem::replace(count, before);
+        }
+        table.items.clear();
+        table.items.resize(drawn.len(), Item::default());
+        let mut starts = vec![0u32; drawn.len()];
+        for (block, drawn) in drawn.chunks_exact(s).enumerate() {
+            for placement in drawn {
+                let next = &mut counts[kind(placement.start)];
+                starts[*next as usize] = placement.start;
+                table.items[*next as usize] = Item {
+                    offset: (block * width) as u32,
+                    lanes: placement.lanes,
+                };
+                *next += 1;
+            }
+        }
+        let runs = starts.chunk_by(|a, b| a == b).map(|run| GroupRun {
+            start: run[0],
+            items: run.len() as u32,
+        });
+        table.runs.clear();
+        table.runs.extend(runs);
+        table.width = width;
+        table.features = blocks * width;
+        table.outputs = self.strata.n_components;
+    }
+}
+
+/// Rows of a chunk's features, converted, each `stride` after the one before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tile<'a, T> {
+    pub values: &'a [T],
+    pub stride: usize,
+    pub rows: usize,
+}
+
+/// The types that have kernels for blocks.
+pub(crate) trait Blocks: Real {
+    /// Adds to row r of `sums` (each `stride` after the one before) what the table says of row r
+    /// of the tile.
+    fn accumulate(
+        level: Level,
+        table: &Table,
+        tile: Tile<'_, Self>,
+        sums: &mut [Self],
+        stride: usize,
+    );
+}
+
+/// The reference: what the kernels do, one lane after the other.
+fn accumulate_plainly<T: Real>(table: &Table, tile: Tile<'_, T>, sums: &mut [T], stride: usize) {
+    let width = table.width;
+    let mut items = table.items.iter();
+    for run in &table.runs {
+        for item in items.by_ref().take(run.items as usize) {
+            for row in 0..tile.rows {
+                let from = &tile.values[row * tile.stride + item.offset as usize..][..width];
+                let to = &mut sums[row * stride + run.start as usize..][..width];
+                for (sum, lane) in to.iter_mut().zip(item.lanes) {
+                    let value = from[usize::from(lane & !SIGN)];
+                    *sum += if lane & SIGN == 0 { value } else { -value };
+                }
+            }
+        }
+    }
+}
+
+impl Blocks for f32 {
+    fn accumulate(
+        level: Level,
+        table: &Table,
+        tile: Tile<'_, Self>,
+        sums: &mut [Self],
+        stride: usize,
+    ) {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 => {
+                kernel::x86::accumulate_f32(level, table, tile, sums, stride);
+            }
+            _ => accumulate_plainly(table, tile, sums, stride),
+        }
+    }
+}
+
+impl Blocks for f64 {
+    fn accumulate(
+        level: Level,
+        table: &Table,
+        tile: Tile<'_, Self>,
+        sums: &mut [Self],
+        stride: usize,
+    ) {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 => {
+                kernel::x86::accumulate_f64(level, table, tile, sums, stride);
+            }
+            _ => accumulate_plainly(table, tile, sums, stride),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels_agree<T: Blocks>() {
+        for (k, s) in [
+            (8, 1),
+            (16, 1),
+            (17, 1),
+            (100, 4),
+            (192, 8),
+            (1000, 8),
+            (64, 8),
+            (75, 9),
+        ] {
+            let strata = Strata::new(k, s, Strata::widest(k, s)).unwrap();
+            assert!(strata.width >= 8);
+            for features in [1, 7, 16, 33, 500, CHUNK] {
+                let mut table = Table::default();
+                let draw = BlockDraw {
+                    seed: 9,
+                    strata: &strata,
+                    n_features: features,
+                };
+                draw.draw(0, &mut Words::new(), &mut table);
+                for rows in 1..=ROWS {
+                    let stride = CHUNK + 16;
+                    let mut values = vec![T::ZERO; ROWS * stride];
+                    for row in 0..rows {
+                        for (c, value) in values[row * stride..][..features].iter_mut().enumerate()
+                        {
+                            *value = T::of(((row * 31 + c * 17) % 101) as f64 / 7.0 - 6.0);
+                        }
+                    }
+                    let tile = Tile {
+                        values: &values,
+                        stride,
+                        rows,
+                    };
+                    let start: Vec<T> =
+                        (0..ROWS * (k + 3)).map(|i| T::of(i as f64 / 3.0)).collect();
+                    let mut wanted = start.clone();
+                    accumulate_plainly(&table, tile, &mut wanted, k + 3);
+                    for level in Level::all() {
+                        let mut sums = start.clone();
+                        T::accumulate(level, &table, tile, &mut sums, k + 3);
+                        assert_eq!(sums, wanted, "{level} k {k} s {s} d {features} rows {rows}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_levels_are_the_plain_loop() {
+        levels_agree::<f32>();
+        levels_agree::<f64>();
+    }
+}

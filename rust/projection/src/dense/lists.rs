@@ -1,0 +1,251 @@
+//! Lists of features for each output: any sparse law, many rows side by side.
+//!
+//! A chunk of features is loaded by columns, so that one register holds one feature of many rows.
+//! Every output has the list of its features in rising order; its sums stay in registers while they
+//! are added or taken off. Nothing depends on how a law places its entries, input that comes by
+//! columns needs no turning, and the transposed matrix acts the same way.
+
+use corekit_base::real::Real;
+use corekit_base::simd::Level;
+
+use crate::draw::{Placement, SIGN, iid_column, placements};
+use crate::law::{Strata, Threshold};
+
+use super::tables::{ChunkDraw, Words};
+
+/// Rows side by side.
+pub(crate) const LANES: usize = 32;
+
+/// Features of a chunk: a tile of float32 takes 32 KiB.
+pub(crate) const CHUNK: usize = 256;
+
+/// For each sum, which lines of the tile are added to it, and which are taken off.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    /// Sum by sum: where its terms end; they begin where those of the sum before end.
+    ends: Vec<u32>,
+    /// The line of the tile, with [`MINUS`] where it is taken off.
+    terms: Vec<u32>,
+    /// More than any line that is named.
+    lines: usize,
+}
+
+/// The bit of a term that is taken off.
+const MINUS: u32 = 1 << 31;
+
+impl Lists {
+    /// Adds to line i of `sums` what list i says of the lines of `tile`; a line is [`LANES`] long.
+    pub fn accumulate<T: Real>(&self, level: Level, tile: &[T], sums: &mut [T]) {
+        let (tile, _) = tile.as_chunks();
+        let (sums, _) = sums.as_chunks_mut();
+        assert!(self.ends.len() <= sums.len() && self.lines <= tile.len());
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Avx512 => x86::accumulate(level, self, tile, sums),
+            _ => add_lines(self, tile, sums),
+        }
+    }
+}
+
+/// The one source of all levels: what differs is which registers the compiler may use.
+#[inline(always)]
+fn add_lines<T: Real>(lists: &Lists, tile: &[[T; LANES]], sums: &mut [[T; LANES]]) {
+    let mut start = 0;
+    for (&end, sums) in lists.ends.iter().zip(sums) {
+        let mut held = *sums;
+        for &term in &lists.terms[start..end as usize] {
+            // A product with ±1 is exact.
+            let sign = if term & MINUS == 0 { T::ONE } else { -T::ONE };
+            let line = &tile[(term & !MINUS) as usize];
+            for (sum, value) in held.iter_mut().zip(line) {
+                *sum += *value * sign;
+            }
+        }
+        *sums = held;
+        start = end as usize;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    #![allow(unsafe_code)]
+
+    use super::{LANES, Level, Lists, Real, add_lines};
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn avx512<T: Real>(lists: &Lists, tile: &[[T; LANES]], sums: &mut [[T; LANES]]) {
+        add_lines(lists, tile, sums);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn avx2<T: Real>(lists: &Lists, tile: &[[T; LANES]], sums: &mut [[T; LANES]]) {
+        add_lines(lists, tile, sums);
+    }
+
+    pub(super) fn accumulate<T: Real>(
+        level: Level,
+        lists: &Lists,
+        tile: &[[T; LANES]],
+        sums: &mut [[T; LANES]],
+    ) {
+        assert!(level <= Level::detect(), "a level that the machine has");
+        // SAFETY: the machine has the level.
+        unsafe {
+            if level == Level::Avx512 {
+                avx512(lists, tile, sums);
+            } else {
+                avx2(lists, tile, sums);
+            }
+        }
+    }
+}
+
+/// A sparse law under a seed, drawn as lists.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entries<'a> {
+    Stack(&'a Strata),
+    Iid(Threshold),
+}
+
+/// Draws lists: for each output its features, or for each feature its outputs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ListDraw<'a> {
+    pub seed: u128,
+    pub entries: Entries<'a>,
+    pub n_features: usize,
+    pub n_components: usize,
+    /// The sums are the features, and the lines of the tile the outputs.
+    pub by_feature: bool,
+}
+
+impl ListDraw<'_> {
+    /// Calls `entry(feature of the chunk, output, is negative)`, features of an output rising and
+    /// outputs of a feature rising.
+    fn each(&self, chunk: usize, words: &mut Words, mut entry: impl FnMut(usize, usize, bool)) {
+        let first = chunk * CHUNK;
+        let features = CHUNK.min(self.n_features - first);
+        match self.entries {
+            Entries::Stack(strata) => {
+                let width = strata.width;
+                let empty = Placement {
+                    start: 0,
+                    lanes: [0; _],
+                };
+                let mut drawn = vec![empty; strata.column_nnz()];
+                for block in 0..features.div_ceil(width) {
+                    let number = (first / width + block) as u64;
+                    placements(self.seed, strata, number, words, &mut drawn);
+                    for placement in &drawn {
+                        for (lane, &from) in placement.lanes[..width].iter().enumerate() {
+                            let feature = block * width + usize::from(from & !SIGN);
+                            if feature < features {
+                                entry(feature, placement.start as usize + lane, from & SIGN != 0);
+                            }
+                        }
+                    }
+                }
+            }
+            Entries::Iid(threshold) => {
+                for feature in 0..features {
+                    let number = (first + feature) as u64;
+                    iid_column(
+                        self.seed,
+                        threshold,
+                        self.n_components,
+                        number,
+                        words,
+                        |output, minus| {
+                            entry(feature, output, minus);
+                        },
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl ChunkDraw for ListDraw<'_> {
+    type Table = Lists;
+
+    fn chunks(&self) -> usize {
+        self.n_features.div_ceil(CHUNK)
+    }
+
+    fn bytes(&self) -> usize {
+        let column = match self.entries {
+            Entries::Stack(strata) => strata.column_nnz() as f64,
+            Entries::Iid(threshold) => threshold.density() * self.n_components as f64,
+        };
+        let sums = if self.by_feature {
+            self.n_features
+        } else {
+            self.chunks() * self.n_components
+        };
+        (self.n_features as f64 * column * 4.0 + sums as f64 * 4.0) as usize
+    }
+
+    fn draw(&self, chunk: usize, words: &mut Words, lists: &mut Lists) {
+        let features = CHUNK.min(self.n_features - chunk * CHUNK);
+        let (sums, lines) = match self.by_feature {
+            true => (features, self.n_components),
+            false => (self.n_components, features),
+        };
+        // A counting sort; drawing twice is cheaper than keeping what was drawn.
+        lists.lines = lines;
+        lists.ends.clear();
+        lists.ends.resize(sums, 0);
+        let place = |feature: usize, output: usize| match self.by_feature {
+            true => (feature, output as u32),
+            false => (output, feature as u32),
+        };
+        self.each(chunk, words, |feature, output, _| {
+            lists.ends[place(feature, output).0] += 1;
+        });
+        let mut before = 0;
+        for end in &mut lists.ends {
+            before += std::mem::replace(end, before);
+        }
+        lists.terms.clear();
+        lists.terms.resize(before as usize, 0);
+        self.each(chunk, words, |feature, output, minus| {
+            let (sum, line) = place(feature, output);
+            let next = &mut lists.ends[sum];
+            lists.terms[*next as usize] = line | if minus { MINUS } else { 0 };
+            *next += 1;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_levels_are_the_plain_loop() {
+        let strata = Strata::new(50, 3, 16).unwrap();
+        let iid = Threshold::new(0.3).unwrap();
+        for entries in [Entries::Stack(&strata), Entries::Iid(iid)] {
+            for by_feature in [false, true] {
+                let draw = ListDraw {
+                    seed: 3,
+                    entries,
+                    n_features: CHUNK + 77,
+                    n_components: 50,
+                    by_feature,
+                };
+                let tile: Vec<f32> = (0..CHUNK * LANES).map(|i| (i % 103) as f32 / 7.0).collect();
+                for chunk in 0..2 {
+                    let mut lists = Lists::default();
+                    draw.draw(chunk, &mut Words::new(), &mut lists);
+                    let mut wanted = vec![1f32; CHUNK * LANES];
+                    lists.accumulate(Level::Scalar, &tile, &mut wanted);
+                    for level in Level::all() {
+                        let mut sums = vec![1f32; CHUNK * LANES];
+                        lists.accumulate(level, &tile, &mut sums);
+                        assert_eq!(sums, wanted, "{level}");
+                    }
+                }
+            }
+        }
+    }
+}
