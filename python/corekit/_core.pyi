@@ -13,6 +13,7 @@ __all__ = [
     "RecordIterator",
     "RecordReader",
     "build_info",
+    "chi_square_log_tails",
     "permutation",
     "shuffle_plan",
     "shuffle_run",
@@ -51,6 +52,7 @@ class Projection:
     def adjoint(self, y: Array, x: Array, how: How) -> None: ...
 
 def build_info() -> _BuildInfo: ...
+def chi_square_log_tails(n_components: int, eps: float) -> tuple[float, float]: ...
 def permutation(
     n: int, *, seed: int, stream: int, epoch: int, threads: int
 ) -> npt.NDArray[np.uint64]: ...

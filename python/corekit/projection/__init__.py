@@ -9,9 +9,12 @@ Table of contents
 -----------------
 `SparseProjection`
     The random matrix: `~SparseProjection.project`, `~SparseProjection.adjoint`,
-    `~SparseProjection.left`.
+    `~SparseProjection.left`, `~SparseProjection.project_file`.
+`min_components`, `epsilon_for`, `failure_for`
+    How many components keep the distances of n points, how well, and with which certainty.
 """
 
+from corekit.projection._bounds import epsilon_for, failure_for, min_components
 from corekit.projection._operator import SparseProjection
 
-__all__ = ["SparseProjection"]
+__all__ = ["SparseProjection", "epsilon_for", "failure_for", "min_components"]

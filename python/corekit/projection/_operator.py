@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn, get_args
 
@@ -10,7 +12,7 @@ import numpy.typing as npt
 
 from corekit import _checks, _core, _progress, _seed, _simd, _threads
 from corekit.errors import InvalidArgumentError
-from corekit.projection import _arrays
+from corekit.projection import _arrays, _file
 
 Kind = Literal["block-stack", "stack", "iid", "countsketch", "gaussian", "srht"]
 
@@ -317,6 +319,73 @@ class SparseProjection:
         source = _arrays.matrix("X", X)
         shape = _Shape("X", self.n_features, turned=True)
         return self._apply(source, out, threads, progress, check_finite, shape)
+
+    def project_file(
+        self,
+        src: str | os.PathLike[str],
+        dst: str | os.PathLike[str],
+        *,
+        shape: Sequence[int] | None = None,
+        dtype: npt.DTypeLike | str | None = None,
+        memory_limit: int | str | None = None,
+        threads: int | None = None,
+        progress: _progress.Progress = None,
+    ) -> None:
+        """Project the rows of a file that may be larger than memory into another file.
+
+        Parameters
+        ----------
+        src
+            A ``.npy`` file of shape (n, d), in C or Fortran order, or a raw one of rows.
+        dst
+            Where the projected rows go, in C order: a ``.npy`` file for one, raw for raw. It is
+            replaced in one step when everything is written; pipes and devices are written to.
+        shape
+            (n, d) of a raw file; None for a ``.npy`` file.
+        dtype
+            The dtype of a raw file, or "bfloat16".
+        memory_limit
+            The most memory to take beyond what the process has, in bytes or as "2GiB"; half of
+            what is available unless given.
+        threads, progress
+            As in `project`.
+
+        Raises
+        ------
+        InvalidArgumentError, ArgumentTypeError
+            A shape or dtype that does not fit.
+        MemoryLimitError
+            The limit has no room for two rows; the message says what has.
+        InputFormatError
+            The file is damaged, or has not the size that its shape demands.
+        InputChangedError
+            The file changed while it was read.
+        FileError
+            The system refuses a file, or has no room for the output. `dst` is as it was.
+
+        Notes
+        -----
+        The values are those of `project`. The next block is read while one is projected.
+        """
+        source = _file.open_source(src, shape, dtype)
+        if source.shape[1] != self.n_features:
+            raise InvalidArgumentError(
+                f"src must have {self.n_features} columns, got {source.shape[1]} "
+                f"(shape {source.shape})"
+            )
+        destination = _file.destination_of(dst)
+        _progress.check(progress)
+        count = _threads.count(threads)
+        work = _file.plan(source, self.n_components, memory_limit, count)
+        _file.run(work, self._block_projector(count), destination, progress)
+
+    def _file_seconds(self, work: _file.FilePlan, *, threads: int) -> float:
+        """Estimate what `project_file` would take, by projecting the first rows."""
+        return _file.seconds(work, self._block_projector(threads))
+
+    def _block_projector(self, threads: int) -> Callable[[_arrays.Dense, _arrays.Dense], None]:
+        how: _core.How = {"threads": threads, "level": _simd.level(), "progress": None}
+        return lambda block, out: self._core.project(block.handle, out.handle, how)
 
     def to_dense(self, *, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
         """Write the matrix out.

@@ -4,10 +4,12 @@
 //! - [`control`]: cancelling and progress, the only way a caller talks to running work.
 //! - [`threads`]: the one door to threads.
 //! - [`simd`]: which instruction set the kernels use, found once.
-//! - [`real`]: the types that kernels compute in, and [`array`]: matrices of any type and strides.
+//! - [`real`]: the types that kernels compute in, [`array`]: matrices of any type and strides, and
+//!   [`aligned`]: buffers for tiles of them.
 //!
 //! The jobs (shuffle, projection, attention) lean on this crate and never on each other.
 
+pub mod aligned;
 pub mod array;
 pub mod control;
 pub mod philox;

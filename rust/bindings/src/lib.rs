@@ -19,7 +19,7 @@ mod _core {
     #[pymodule_export]
     use crate::info::build_info;
     #[pymodule_export]
-    use crate::projection::Projection;
+    use crate::projection::{Projection, chi_square_log_tails};
     #[pymodule_export]
     use crate::reader::{RecordIterator, RecordReader, split_records};
     #[pymodule_export]

@@ -78,6 +78,13 @@ impl Projection {
     }
 }
 
+/// The logarithms of P(χ²ₖ <= k(1 - eps)) and P(χ²ₖ >= k(1 + eps)).
+#[pyfunction]
+pub(crate) fn chi_square_log_tails(n_components: u64, eps: f64) -> PyResult<(f64, f64)> {
+    corekit_projection::bounds::chi_square_log_tails(n_components, eps)
+        .map_err(|error| raise(&error))
+}
+
 /// How a call runs: `corekit._core.How`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]

@@ -5,6 +5,7 @@
 //! every sum is multiplied once by the weight of its output. There are two kinds of tables,
 //! [`blocks`] for rows that lie together and wide blocks, and [`lists`] for all else.
 
+use corekit_base::aligned::Aligned;
 use corekit_base::array::{Matrix, MatrixMut};
 use corekit_base::real::Real;
 
@@ -37,9 +38,9 @@ fn panel_groups<D: ChunkDraw>(tables: &Tables<'_, D>, rows: usize, row_bytes: us
 
 /// What a worker keeps from panel to panel.
 struct Worker<T, Table> {
-    tile: Vec<T>,
-    sums: Vec<T>,
-    line: Vec<T>,
+    tile: Aligned<T>,
+    sums: Aligned<T>,
+    line: Aligned<T>,
     words: Words,
     table: Table,
 }
@@ -116,17 +117,17 @@ pub(crate) fn project_lists<T: Real>(
     y: &MatrixMut<'_>,
     run: &Run<'_>,
 ) -> Result<()> {
-    use lists::CHUNK;
+    let features = draw.chunk;
     let tables = Tables::new(draw, kept, run)?;
     let k = scales.len();
     let groups = panel_groups(&tables, LANES, size_of_val(scales));
     let panel = groups * LANES;
-    let start = || Worker::new(CHUNK * LANES, groups * k * LANES, 0);
+    let start = || Worker::new(features * LANES, groups * k * LANES, 0);
     run.share(x.rows().div_ceil(panel), start, |worker, task| {
         let rows = task * panel..x.rows().min((task + 1) * panel);
         worker.sums.fill(T::ZERO);
         for chunk in 0..draw.chunks() {
-            let columns = chunk * CHUNK..x.columns().min((chunk + 1) * CHUNK);
+            let columns = chunk * features..x.columns().min((chunk + 1) * features);
             let table = tables.get(chunk, &mut worker.words, &mut worker.table);
             let sums = worker.sums.chunks_mut(k * LANES);
             for (top, sums) in rows.clone().step_by(LANES).zip(sums) {
@@ -157,12 +158,12 @@ pub(crate) fn adjoint<T: Real>(
     x: &MatrixMut<'_>,
     run: &Run<'_>,
 ) -> Result<()> {
-    use lists::CHUNK;
+    let features = draw.chunk;
     let tables = Tables::new(draw, kept, run)?;
     let k = scales.len();
     let groups = panel_groups(&tables, LANES, size_of_val(scales));
     let panel = groups * LANES;
-    let start = || Worker::new(groups * k * LANES, CHUNK * LANES, 0);
+    let start = || Worker::new(groups * k * LANES, features * LANES, 0);
     run.share(y.rows().div_ceil(panel), start, |worker, task| {
         let rows = task * panel..y.rows().min((task + 1) * panel);
         let tiles = worker.tile.chunks_mut(k * LANES);
@@ -173,7 +174,7 @@ pub(crate) fn adjoint<T: Real>(
             }
         }
         for chunk in 0..draw.chunks() {
-            let columns = chunk * CHUNK..x.columns().min((chunk + 1) * CHUNK);
+            let columns = chunk * features..x.columns().min((chunk + 1) * features);
             let table = tables.get(chunk, &mut worker.words, &mut worker.table);
             let tiles = worker.tile.chunks(k * LANES);
             for (top, tile) in rows.clone().step_by(LANES).zip(tiles) {

@@ -49,18 +49,18 @@ pub fn placements(
         let mut lanes = [0; WIDEST];
         match strata.width {
             1 => {}
-            16 => {
+            2 => lanes[..2].copy_from_slice(&permutation::<2>(below(drawn[1], 2))),
+            4 => lanes[..4].copy_from_slice(&permutation::<4>(below(drawn[1], 24))),
+            8 => lanes[..8].copy_from_slice(&permutation::<8>(below(drawn[1], ORDERS_OF_EIGHT))),
+            _ => {
                 let swap = ((drawn[0] >> 16 & 1) as u8) << 3;
                 let order = below(drawn[1], ORDERS_OF_EIGHT * ORDERS_OF_EIGHT);
-                let (upper, lower) = lanes.split_at_mut(8);
-                permutation(order / ORDERS_OF_EIGHT, upper);
-                permutation(order % ORDERS_OF_EIGHT, lower);
-                upper.iter_mut().for_each(|lane| *lane |= swap);
-                lower.iter_mut().for_each(|lane| *lane |= swap ^ 8);
-            }
-            width => {
-                let orders = (2..=width as u64).product();
-                permutation(below(drawn[1], orders), &mut lanes[..width]);
+                let upper = permutation::<8>(order / ORDERS_OF_EIGHT);
+                let lower = permutation::<8>(order % ORDERS_OF_EIGHT);
+                for lane in 0..8 {
+                    lanes[lane] = upper[lane] | swap;
+                    lanes[lane + 8] = lower[lane] | swap ^ 8;
+                }
             }
         }
         for (l, lane) in lanes[..strata.width].iter_mut().enumerate() {
@@ -73,19 +73,21 @@ pub fn placements(
     }
 }
 
-/// The `index`-th order of 0, 1, ..: Fisher and Yates, with the digits of `index`.
+/// The `index`-th order of 0, 1, .. N - 1, N at most 8: Fisher and Yates, with the digits of
+/// `index`. The order is kept in a register, a byte an element: in memory every exchange would
+/// wait for the one before.
 #[inline(always)]
-fn permutation(index: u64, out: &mut [u8]) {
-    for (i, lane) in out.iter_mut().enumerate() {
-        *lane = i as u8;
-    }
+fn permutation<const N: usize>(index: u64) -> [u8; N] {
+    let mut order = 0x07_06_05_04_03_02_01_00u64;
     // 32 bits hold the largest index, and divide in fewer cycles.
     let mut index = index as u32;
-    for i in (1..out.len()).rev() {
-        let base = i as u32 + 1;
-        out.swap(i, (index % base) as usize);
-        index /= base;
+    for i in (1..N as u32).rev() {
+        let j = index % (i + 1);
+        index /= i + 1;
+        let both = (order >> (8 * i) ^ order >> (8 * j)) & 0xFF;
+        order ^= both << (8 * i) ^ both << (8 * j);
     }
+    std::array::from_fn(|i| (order >> (8 * i)) as u8)
 }
 
 /// The draws of feature `feature` under an iid law, one for each output.

@@ -2,14 +2,17 @@
 //!
 //! - [`law`]: the distributions of matrices.
 //! - [`draw`]: from a seed to entries, a public formula.
+//! - [`bounds`]: the chance of a distance to be off, exactly.
 //! - [`Operator`]: a law under a seed, and how it acts on matrices.
 
+pub mod bounds;
 mod dense;
 pub mod draw;
 mod error;
 pub mod law;
 mod operator;
 mod run;
+mod srht;
 
 pub use error::{Error, Result};
 pub use law::{Law, Strata, Threshold};

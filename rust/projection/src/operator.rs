@@ -1,14 +1,22 @@
 //! The operator: a law under a seed, for a number of features.
 
+use std::sync::OnceLock;
+
 use corekit_base::array::{Dtype, Matrix, MatrixMut};
 
+use crate::dense;
 use crate::dense::blocks::{BlockDraw, Blocks, Table};
-use crate::dense::lists::{Entries, ListDraw, Lists};
+use crate::dense::lists::{Entries, ListDraw, Lists, chunk_features};
 use crate::dense::tables::Kept;
-use crate::dense::{self};
 use crate::error::{Error, Result};
 use crate::law::Law;
 use crate::run::Run;
+use crate::srht::{Hadamard, Srht};
+
+/// The types that all laws have kernels for.
+trait Kernels: Blocks + Hadamard {}
+
+impl<T: Blocks + Hadamard> Kernels for T {}
 
 /// A random matrix A of n_components x n_features, drawn wherever it is needed.
 ///
@@ -23,6 +31,7 @@ pub struct Operator {
     blocks: Kept<Table>,
     lists: Kept<Lists>,
     adjoint: Kept<Lists>,
+    srht: OnceLock<Srht>,
 }
 
 impl Operator {
@@ -51,6 +60,7 @@ impl Operator {
             blocks: Kept::new(),
             lists: Kept::new(),
             adjoint: Kept::new(),
+            srht: OnceLock::new(),
         })
     }
 
@@ -76,6 +86,15 @@ impl Operator {
         }
     }
 
+    /// What the SRHT law draws once for all features.
+    fn srht(&self, run: &Run<'_>) -> Result<&Srht> {
+        if let Some(drawn) = self.srht.get() {
+            return Ok(drawn);
+        }
+        let drawn = Srht::draw(self.seed, self.n_features, self.n_components, run.control)?;
+        Ok(self.srht.get_or_init(|| drawn))
+    }
+
     fn list_draw<'a>(&'a self, entries: Entries<'a>, by_feature: bool) -> ListDraw<'a> {
         ListDraw {
             seed: self.seed,
@@ -83,6 +102,7 @@ impl Operator {
             n_features: self.n_features,
             n_components: self.n_components,
             by_feature,
+            chunk: chunk_features(self.n_components),
         }
     }
 
@@ -99,7 +119,7 @@ impl Operator {
         }
     }
 
-    fn project_as<T: Blocks>(
+    fn project_as<T: Kernels>(
         &self,
         x: &Matrix<'_>,
         y: &MatrixMut<'_>,
@@ -117,7 +137,8 @@ impl Operator {
             }
             Law::Stack(strata) => Entries::Stack(strata),
             Law::Iid(threshold) => Entries::Iid(*threshold),
-            Law::Gaussian | Law::Srht => todo!(),
+            Law::Gaussian => todo!(),
+            Law::Srht => return self.srht(run)?.project::<T>(x, y, run),
         };
         let draw = self.list_draw(entries, false);
         dense::project_lists(&draw, &self.lists, &scales, x, y, run)
@@ -135,7 +156,7 @@ impl Operator {
         }
     }
 
-    fn adjoint_as<T: Blocks>(
+    fn adjoint_as<T: Kernels>(
         &self,
         y: &Matrix<'_>,
         x: &MatrixMut<'_>,
@@ -144,7 +165,8 @@ impl Operator {
         let entries = match &self.law {
             Law::Stack(strata) => Entries::Stack(strata),
             Law::Iid(threshold) => Entries::Iid(*threshold),
-            Law::Gaussian | Law::Srht => todo!(),
+            Law::Gaussian => todo!(),
+            Law::Srht => return self.srht(run)?.adjoint::<T>(y, x, run),
         };
         let draw = self.list_draw(entries, true);
         dense::adjoint(&draw, &self.adjoint, &self.scales::<T>(), y, x, run)
@@ -176,71 +198,4 @@ impl Operator {
 /// Whether sums are taken in float64.
 fn is_wide(dtype: Dtype) -> bool {
     !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::Bf16)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use corekit_base::control::Control;
-    use corekit_base::simd::Level;
-    use std::time::Instant;
-
-    #[test]
-    #[ignore]
-    fn timing() {
-        use crate::law::Strata;
-        let control = Control::new();
-        for (n, d, k) in [
-            (10000, 10000, 1000),
-            (100_000, 768, 128),
-            (100_000, 4096, 512),
-        ] {
-            let x: Vec<f32> = (0..n * d).map(|i| (i % 1013) as f32).collect();
-            let mut y = vec![1f32; n * k];
-            let bytes = (n * d * 4) as f64;
-            for level in [Level::Avx512, Level::Avx2] {
-                let strata = Strata::new(k, 8, Strata::widest(k, 8)).unwrap();
-                let op = Operator::new(Law::Stack(strata), d, k, 1).unwrap();
-                for threads in [1, 2] {
-                    let run = Run {
-                        threads,
-                        level,
-                        control: &control,
-                    };
-                    let mut best = f64::MAX;
-                    for _ in 0..5 {
-                        let began = Instant::now();
-                        op.project(&Matrix::of(&x, n, d), &MatrixMut::of(&mut y, n, k), &run)
-                            .unwrap();
-                        best = best.min(began.elapsed().as_secs_f64());
-                    }
-                    println!(
-                        "{n} x {d} -> {k} {level} {threads} threads: {:.1} ms, {:.1} GB/s",
-                        best * 1e3,
-                        bytes / best / 1e9
-                    );
-                }
-            }
-            let mut best = f64::MAX;
-            for _ in 0..5 {
-                let began = Instant::now();
-                let half = x.len() / 2;
-                std::thread::scope(|s| {
-                    for part in [&x[..half], &x[half..]] {
-                        s.spawn(move || {
-                            let mut sums = [0f32; 64];
-                            for c in part.as_chunks::<64>().0 {
-                                for i in 0..64 {
-                                    sums[i] += c[i];
-                                }
-                            }
-                            std::hint::black_box(sums);
-                        });
-                    }
-                });
-                best = best.min(began.elapsed().as_secs_f64());
-            }
-            println!("read: {:.1} ms {:.1} GB/s", best * 1e3, bytes / best / 1e9);
-        }
-    }
 }

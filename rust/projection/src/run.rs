@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
+use corekit_base::aligned::Aligned;
 use corekit_base::control::Control;
+use corekit_base::real::Real;
 use corekit_base::simd::Level;
 use corekit_base::threads;
 
@@ -67,16 +69,11 @@ impl Run<'_> {
 }
 
 /// A buffer of `len` zeros, unless the system refuses it.
-pub(crate) fn zeros<T: Copy + Default>(what: &'static str, len: usize) -> Result<Vec<T>> {
-    let mut buffer = Vec::new();
-    buffer
-        .try_reserve_exact(len)
-        .map_err(|_| Error::OutOfMemory {
-            what,
-            bytes: (len as u64).saturating_mul(size_of::<T>() as u64),
-        })?;
-    buffer.resize(len, T::default());
-    Ok(buffer)
+pub(crate) fn zeros<T: Real>(what: &'static str, len: usize) -> Result<Aligned<T>> {
+    Aligned::zeros(len).map_err(|_| Error::OutOfMemory {
+        what,
+        bytes: (len as u64).saturating_mul(size_of::<T>() as u64),
+    })
 }
 
 #[cfg(test)]

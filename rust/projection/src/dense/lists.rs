@@ -16,8 +16,11 @@ use super::tables::{ChunkDraw, Words};
 /// Rows side by side.
 pub(crate) const LANES: usize = 32;
 
-/// Features of a chunk: a tile of float32 takes 32 KiB.
-pub(crate) const CHUNK: usize = 256;
+/// Features of a chunk: so many that a list is some features long, and no more than 1024, for a
+/// tile of float32 takes 128 KiB then.
+pub(crate) fn chunk_features(n_components: usize) -> usize {
+    n_components.next_power_of_two().clamp(256, 1024)
+}
 
 /// For each sum, which lines of the tile are added to it, and which are taken off.
 #[derive(Debug, Default)]
@@ -116,14 +119,16 @@ pub(crate) struct ListDraw<'a> {
     pub n_components: usize,
     /// The sums are the features, and the lines of the tile the outputs.
     pub by_feature: bool,
+    /// Features of a chunk.
+    pub chunk: usize,
 }
 
 impl ListDraw<'_> {
     /// Calls `entry(feature of the chunk, output, is negative)`, features of an output rising and
     /// outputs of a feature rising.
     fn each(&self, chunk: usize, words: &mut Words, mut entry: impl FnMut(usize, usize, bool)) {
-        let first = chunk * CHUNK;
-        let features = CHUNK.min(self.n_features - first);
+        let first = chunk * self.chunk;
+        let features = self.chunk.min(self.n_features - first);
         match self.entries {
             Entries::Stack(strata) => {
                 let width = strata.width;
@@ -168,7 +173,7 @@ impl ChunkDraw for ListDraw<'_> {
     type Table = Lists;
 
     fn chunks(&self) -> usize {
-        self.n_features.div_ceil(CHUNK)
+        self.n_features.div_ceil(self.chunk)
     }
 
     fn bytes(&self) -> usize {
@@ -185,7 +190,7 @@ impl ChunkDraw for ListDraw<'_> {
     }
 
     fn draw(&self, chunk: usize, words: &mut Words, lists: &mut Lists) {
-        let features = CHUNK.min(self.n_features - chunk * CHUNK);
+        let features = self.chunk.min(self.n_features - chunk * self.chunk);
         let (sums, lines) = match self.by_feature {
             true => (features, self.n_components),
             false => (self.n_components, features),
@@ -229,18 +234,19 @@ mod tests {
                 let draw = ListDraw {
                     seed: 3,
                     entries,
-                    n_features: CHUNK + 77,
+                    n_features: 256 + 77,
                     n_components: 50,
                     by_feature,
+                    chunk: 256,
                 };
-                let tile: Vec<f32> = (0..CHUNK * LANES).map(|i| (i % 103) as f32 / 7.0).collect();
+                let tile: Vec<f32> = (0..256 * LANES).map(|i| (i % 103) as f32 / 7.0).collect();
                 for chunk in 0..2 {
                     let mut lists = Lists::default();
                     draw.draw(chunk, &mut Words::new(), &mut lists);
-                    let mut wanted = vec![1f32; CHUNK * LANES];
+                    let mut wanted = vec![1f32; 256 * LANES];
                     lists.accumulate(Level::Scalar, &tile, &mut wanted);
                     for level in Level::all() {
-                        let mut sums = vec![1f32; CHUNK * LANES];
+                        let mut sums = vec![1f32; 256 * LANES];
                         lists.accumulate(level, &tile, &mut sums);
                         assert_eq!(sums, wanted, "{level}");
                     }
