@@ -5,7 +5,8 @@
     python benches/figures.py --check FILE     fail if what stands there is not what they are now
 
 The markers are ``<!-- bench:shuffle -->`` and ``<!-- /bench -->``, each on a line of its own;
-between ``<!-- bench:shuffle summary -->`` and its end goes the table of ratios alone.
+between ``<!-- bench:shuffle summary -->`` and its end goes the table of ratios alone. The same with
+``projection``, whose tables are made in the folder of that name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import projections.figures
 from results import (
     RESULTS,
     Record,
@@ -30,8 +32,11 @@ from results import (
     timed,
     values,
 )
+from tables import caption, markdown
 
-MARKED = re.compile(r"(<!-- bench:shuffle( summary)? -->\n).*?(<!-- /bench -->)", re.DOTALL)
+MARKED = re.compile(
+    r"(<!-- bench:(shuffle|projection)( summary)? -->\n).*?(<!-- /bench -->)", re.DOTALL
+)
 
 
 def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
@@ -166,42 +171,15 @@ def document(paths: Sequence[Path], *, short: bool = False) -> str:
         cases = found["cases"]
         if not cases:
             continue
-        pieces += [_caption(found["machine"]), _markdown(list(summary(cases)))]
+        pieces += [caption(found["machine"]), markdown(list(summary(cases)))]
         if short:
             continue
         for case in cases:
-            pieces += [f"**{_titled(case)}**, {_provenance(case)}", _markdown(list(details(case)))]
+            pieces += [f"**{_titled(case)}**, {_provenance(case)}", markdown(list(details(case)))]
             pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
             pieces += [f"Rates: {rates(case)}. {basis(case)}".rstrip()]
-        pieces += [_markdown(list(bounds(cases)))]
+        pieces += [markdown(list(bounds(cases)))]
     return "\n\n".join(pieces) + "\n"
-
-
-def plain(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table for a terminal: first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    ruled = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
-
-
-def _caption(machine: Record) -> str:
-    kind = "virtual machine" if machine["virtual"] else "machine"
-    return (
-        f"{kind.capitalize()} with {machine['cpus']} CPUs ({machine['cpu']}), "
-        f"{machine['memory_gib']:.0f} GiB, {machine['filesystem']}, "
-        f"{machine['system']} {machine['kernel']}:"
-    )
 
 
 def _provenance(case: Record) -> str:
@@ -298,6 +276,9 @@ def _cliff(case: Record) -> Iterator[list[str]]:
         ]
 
 
+DOCUMENTS = {"shuffle": document, "projection": projections.figures.document}
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -306,25 +287,39 @@ def main() -> int:
     action.add_argument("--write", type=Path, metavar="FILE")
     action.add_argument("--check", type=Path, metavar="FILE")
     options = parser.parse_args()
-    paths = options.results or sorted(RESULTS.glob("shuffle-*.json"))
-    if not paths:
+    paths = {job: _of_job(job, options.results) for job in DOCUMENTS}
+    if not any(paths.values()):
         parser.error("there are no results yet: run benches/run.py")
     target: Path | None = options.write or options.check
     if target is None:
-        print(document(paths), end="")
+        found = [DOCUMENTS[job](paths[job]) for job in DOCUMENTS if paths[job]]
+        print("\n".join(found), end="")
         return 0
     old = target.read_text()
-    if not MARKED.search(old):
+    marked = {match[2] for match in MARKED.finditer(old)}
+    if not marked:
         parser.error(f"{target} has no <!-- bench:shuffle --> ... <!-- /bench -->")
-    new = MARKED.sub(
-        lambda found: f"{found[1]}\n{document(paths, short=bool(found[2]))}\n{found[3]}", old
-    )
+    for job in sorted(marked):
+        if not paths[job]:
+            parser.error(f"{target} wants results of the {job}, of which there are none yet")
+
+    def filled(found: re.Match[str]) -> str:
+        text = DOCUMENTS[found[2]](paths[found[2]], short=bool(found[3]))
+        return f"{found[1]}\n{text}\n{found[4]}"
+
+    new = MARKED.sub(filled, old)
     if options.write:
         target.write_text(new)
     elif new != old:
         print(f"{target}: its figures are not those of the results files", file=sys.stderr)
         return 1
     return 0
+
+
+def _of_job(job: str, named: Sequence[Path]) -> list[Path]:
+    """Return the results files of a job: those named, or all that there are."""
+    paths = named or sorted(RESULTS.glob(f"{job}-*.json"))
+    return [path for path in paths if read(path)["job"] == job]
 
 
 if __name__ == "__main__":

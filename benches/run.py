@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python benches/run.py shuffle [--short|--full|--smoke] [--only NAME ...]`.
+"""Run the benchmarks: `python benches/run.py shuffle|projection [--short|--full|--smoke] ...`.
 
 See the README beside this file for what is measured, how, and how to read it.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 import corpora
 import figures
 import machine
+import projections.command
 import results
 from cases import PARTS, SUITES, Case, Storage, Suite
 from environment import AbsentError, PeerEnvironment, printed
@@ -25,6 +26,7 @@ from measure import isolated
 from peers import Tool, registry
 from roofline import Codecs, measure_codecs, measure_rates
 from rounds import Bench
+from tables import plain
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DIRECTORY = REPOSITORY / "build" / "bench"
@@ -38,6 +40,11 @@ ROOM = 4
 def main() -> int:
     """Run the command line; 1 when corekit is absent or any row is red."""
     options = _options()
+    code: int = options.run(options)
+    return code
+
+
+def _shuffle(options: argparse.Namespace) -> int:
     suite, complete = _selected(SUITES[options.suite], options.only)
     directory: Path = options.dir.resolve()
     program: Path = options.corekit or Path(sys.executable).with_name("corekit")
@@ -98,7 +105,20 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("job", choices=["shuffle"])
+    jobs = parser.add_subparsers(dest="job", required=True)
+    _add_shuffle(jobs)
+    projections.command.add_parser(jobs)
+    options = parser.parse_args()
+    if options.job == "shuffle":
+        known = _names(SUITES[options.suite])
+        for name in options.only:
+            if name not in known:
+                options.parser.error(f"--only takes {', '.join(known)}; got {name}")
+    return options
+
+
+def _add_shuffle(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = jobs.add_parser("shuffle", help="shuffling files", allow_abbrev=False)
     size = parser.add_mutually_exclusive_group()
     for name, words in (
         ("short", "3 rounds on 1 GB, about 35 minutes on 2 cores (the default)"),
@@ -113,13 +133,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--corekit", type=Path, help="default: beside this interpreter")
     parser.add_argument("--output", type=Path, help="results file; default: by kind of machine")
-    parser.set_defaults(suite="short")
-    options = parser.parse_args()
-    known = _names(SUITES[options.suite])
-    for name in options.only:
-        if name not in known:
-            parser.error(f"--only takes {', '.join(known)}; got {name}")
-    return options
+    parser.set_defaults(suite="short", run=_shuffle, parser=parser)
 
 
 def _names(suite: Suite) -> list[str]:
@@ -236,18 +250,18 @@ def _is_bad(row: results.Record) -> bool:
 
 
 def _print(cases: Sequence[results.Record]) -> None:
-    print(f"\n{figures.plain(list(figures.summary(cases)))}")
+    print(f"\n{plain(list(figures.summary(cases)))}")
     red = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for case in cases:
         print(f"\n{case['name']}")
-        table = figures.plain(list(figures.details(case))).splitlines()
+        table = plain(list(figures.details(case))).splitlines()
         print(table[0])
         for line, row in zip(table[1:], case["rows"], strict=True):
             print(f"\x1b[31m{line}\x1b[0m" if red and _is_bad(row) else line)
         for note in figures.notes(case):
             print(note)
         print(f"{figures.rates(case)}. {figures.basis(case)}".rstrip())
-    print(f"\n{figures.plain(list(figures.bounds(cases)))}\n")
+    print(f"\n{plain(list(figures.bounds(cases)))}\n")
 
 
 def _say(text: str) -> None:

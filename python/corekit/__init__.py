@@ -5,6 +5,11 @@ Table of contents
 `corekit.shuffle`
     Shuffle the records of files larger than memory: `shuffle_files`,
     `shuffle_aligned`, `plan`, `permutation`.
+`corekit.projection`
+    Project the rows of matrices to fewer columns that keep their distances:
+    `SparseProjection`, the bounds of the lemma, and what a projection did to given data.
+`corekit.sklearn`
+    The same as scikit-learn's random projections; imported by itself.
 `corekit.errors`
     The exceptions. All are `CorekitError`, and the builtin that one would expect.
 
@@ -17,9 +22,25 @@ COREKIT_NUM_THREADS and then to the CPUs this process may use; Ctrl-C ends long
 work within about a second.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from corekit import _core, errors, shuffle
 from corekit.errors import CorekitError
 
-__all__ = ["CorekitError", "__version__", "errors", "shuffle"]
+if TYPE_CHECKING:
+    from corekit import projection
+
+__all__ = ["CorekitError", "__version__", "errors", "projection", "shuffle"]
 
 __version__: str = _core.build_info()["version"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `corekit.projection` when it is first asked for: it brings NumPy."""
+    if name == "projection":
+        import importlib
+
+        return importlib.import_module("corekit.projection")
+    raise AttributeError(f"module 'corekit' has no attribute {name!r}")

@@ -1,11 +1,12 @@
 """The compiled core. Private: the public functions check and complete the arguments."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypedDict, final
+from typing import Any, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
 
+from corekit._how import Array, How
 from corekit._job import Job
 
 __all__ = [
@@ -27,14 +28,6 @@ class _BuildInfo(TypedDict):
     simd_level: str
     available_threads: int
 
-class How(TypedDict):
-    threads: int
-    level: str | None
-    progress: Callable[[int, int | None, str], object] | None
-
-# An array, and its dtype: "bfloat16" is stored as uint16.
-Array: TypeAlias = tuple[npt.NDArray[Any], str]
-
 @final
 class Projection:
     def __new__(
@@ -49,6 +42,19 @@ class Projection:
         density: float,
     ) -> Projection: ...
     def project(self, x: Array, y: Array, how: How) -> None: ...
+    def project_sparse(
+        self,
+        indptr: npt.NDArray[Any],
+        indices: npt.NDArray[Any],
+        values: Array,
+        shape: tuple[int, int],
+        by_columns: bool,
+        y: Array,
+        how: How,
+    ) -> None: ...
+    def columns(
+        self, features: npt.NDArray[np.uint64], how: How
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float64]]: ...
     def adjoint(self, y: Array, x: Array, how: How) -> None: ...
 
 def build_info() -> _BuildInfo: ...

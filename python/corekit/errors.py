@@ -28,6 +28,7 @@ __all__ = [
     "IsDirectoryError",
     "MemoryLimitError",
     "MissingFileError",
+    "MissingPackageError",
     "NotDirectoryError",
     "OutOfMemoryError",
     "PermissionDeniedError",
@@ -61,6 +62,10 @@ class IntegrityError(CorekitError, RuntimeError):
 
 class InternalError(CorekitError, RuntimeError):
     """A bug in corekit; please report it."""
+
+
+class MissingPackageError(CorekitError, ImportError):
+    """A package that is not needed otherwise is not installed; the message says how to get it."""
 
 
 class FileError(CorekitError, OSError):

@@ -11,10 +11,14 @@ import corekit
 LATER = [
     "argparse",
     "corekit.cli",
+    "corekit.projection",
+    "corekit.sklearn",
     "decimal",
     "fractions",
     "numpy",
+    "scipy",
     "secrets",
+    "sklearn",
     "subprocess",
     "tempfile",
     "tqdm",
@@ -22,7 +26,13 @@ LATER = [
 
 
 def test_the_table_of_contents() -> None:
-    assert corekit.__all__ == ["CorekitError", "__version__", "errors", "shuffle"]
+    assert corekit.__all__ == [
+        "CorekitError",
+        "__version__",
+        "errors",
+        "projection",
+        "shuffle",
+    ]
     assert all(hasattr(corekit, name) for name in corekit.__all__)
     assert corekit.__version__.count(".") >= 2
 

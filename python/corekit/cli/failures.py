@@ -27,7 +27,7 @@ _SUBJECTS: dict[type[Exception], str] = {
 def line(error: Exception) -> str:
     """Return the line for an error; always one, whatever a file name holds."""
     if isinstance(error, OSError) and error.strerror:
-        subject = "shuffle" if error.filename is None else os.fsdecode(error.filename)
+        subject = "system" if error.filename is None else os.fsdecode(error.filename)
         reason = error.strerror
     else:
         subject = next((name for kind, name in _SUBJECTS.items() if isinstance(error, kind)), "")

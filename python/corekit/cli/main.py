@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from corekit.cli import failures, info, parser, shuffle, streams
+from corekit.cli import distortion, failures, info, parser, project, shuffle, streams
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "shuffle": shuffle.run,
+    "project": project.run,
+    "distortion": distortion.run,
     "info": info.run,
 }
 

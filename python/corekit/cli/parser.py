@@ -52,10 +52,14 @@ def top_level() -> Parser:
         usage="corekit COMMAND [ARGUMENT]...",
         description="Fast, exact kernels for data and models.",
         epilog="commands:\n"
-        "  shuffle    shuffle the lines of files that do not fit in memory\n"
-        "  info       show the build, the SIMD level, threads and the default memory limit\n"
+        "  shuffle     shuffle the lines of files that do not fit in memory\n"
+        "  project     project the rows of a matrix to fewer columns that keep distances\n"
+        "  distortion  what a projection did to the distances\n"
+        "  info        show the build, the SIMD level, threads and the default memory limit\n"
         "\n'corekit COMMAND --help' says more about one of them.",
     )
     parser.add_argument("--version", action=Version, help="show the version and leave")
-    parser.add_argument("command", choices=["shuffle", "info"], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "command", choices=["shuffle", "project", "distortion", "info"], help=argparse.SUPPRESS
+    )
     return parser

@@ -12,9 +12,24 @@ Table of contents
     `~SparseProjection.left`, `~SparseProjection.project_file`.
 `min_components`, `epsilon_for`, `failure_for`
     How many components keep the distances of n points, how well, and with which certainty.
+`distortion`, `DistortionReport`, `PairError`
+    What a projection did to the distances of given data.
+`recommend_column_nnz`
+    How many non-zeros a column needs for given data.
 """
 
 from corekit.projection._bounds import epsilon_for, failure_for, min_components
+from corekit.projection._distortion import DistortionReport, PairError, distortion
 from corekit.projection._operator import SparseProjection
+from corekit.projection._recommend import recommend_column_nnz
 
-__all__ = ["SparseProjection", "epsilon_for", "failure_for", "min_components"]
+__all__ = [
+    "DistortionReport",
+    "PairError",
+    "SparseProjection",
+    "distortion",
+    "epsilon_for",
+    "failure_for",
+    "min_components",
+    "recommend_column_nnz",
+]

@@ -14,7 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from corekit import _checks
-from corekit.errors import ArgumentTypeError, InvalidArgumentError
+from corekit.errors import (
+    ArgumentTypeError,
+    InvalidArgumentError,
+    MissingPackageError,
+    OutOfMemoryError,
+)
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -80,7 +85,8 @@ def dense(name: str, given: Any) -> Dense:
 def matrix(name: str, given: Any) -> Dense | Sparse:
     """Return the matrix `given`, dense or sparse.
 
-    SciPy's CSR and CSC are taken as they are; its other formats are converted to CSR.
+    SciPy's CSR and CSC are taken as they are; its other formats are converted to CSR, and
+    integers with duplicates are copied.
     """
     if not is_sparse(given):
         return dense(name, given)
@@ -89,15 +95,20 @@ def matrix(name: str, given: Any) -> Dense | Sparse:
             f"{name} must be a matrix, of two dimensions, got {given.ndim} (shape {given.shape})"
         )
     stored = given if given.format in ("csr", "csc") else given.tocsr()
+    if stored.dtype.kind in "biu" and not stored.has_canonical_format:
+        # Integers that are there more than once add up as integers, overflow and all.
+        stored = stored.copy()
+        stored.sum_duplicates()
     values = _of_numpy(name, np.asarray(stored.data), _as_numpy)
     for part in (stored.indptr, stored.indices):
         if part.dtype not in (np.int32, np.int64) or not part.dtype.isnative:
             raise ArgumentTypeError(
                 f"{name} must have indices of int32 or int64, got {part.dtype.str}"
             )
+    wide = np.result_type(stored.indptr, stored.indices)
     return Sparse(
-        np.ascontiguousarray(stored.indptr),
-        np.ascontiguousarray(stored.indices),
+        np.ascontiguousarray(stored.indptr, wide),
+        np.ascontiguousarray(stored.indices, wide),
         Dense(values.values[np.newaxis, :], values.dtype, values.wrap),
         tuple(stored.shape),
         stored.format == "csc",
@@ -120,6 +131,9 @@ def output(
     if given is None:
         made = _empty(shape, dtype)
         return made, None
+    if not isinstance(given, np.ndarray) and not hasattr(given, "__dlpack__"):
+        # What `asarray` would make of it is a copy, which the caller never sees.
+        raise _checks.wrong_type(name, "an array", given)
     found = dense(name, given)
     if found.values.shape != shape:
         raise InvalidArgumentError(f"{name} must have shape {shape}, got {found.values.shape}")
@@ -135,6 +149,11 @@ def output(
     return found, given
 
 
+# Of NumPy's exact search for an element of both; what takes longer counts as found. Its type in
+# the stubs has the two special values alone.
+_MOST_WORK: Any = 10_000
+
+
 def refuse_overlap(name: str, out: Dense, source: str, given: Dense | Sparse) -> None:
     """Refuse an output that shares memory with an input."""
     parts = (
@@ -144,7 +163,7 @@ def refuse_overlap(name: str, out: Dense, source: str, given: Dense | Sparse) ->
     )
     for part in parts:
         try:
-            shared = np.shares_memory(out.values, part, max_work=10_000)
+            shared = np.shares_memory(out.values, part, max_work=_MOST_WORK)
         except np.exceptions.TooHardError:
             shared = True
         if shared:
@@ -178,7 +197,16 @@ def _all_finite(part: Array, dtype: str) -> bool:
 
 def _empty(shape: tuple[int, int], dtype: str) -> Dense:
     stored = "uint16" if dtype == "bfloat16" else dtype
-    return Dense(np.empty(shape, stored), dtype, _as_numpy)
+    return Dense(empty(shape, stored), dtype, _as_numpy)
+
+
+def empty(shape: tuple[int, int], dtype: npt.DTypeLike) -> Array:
+    """Return a new array, or the error of a system that has no memory for it."""
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError):
+        size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+        raise OutOfMemoryError(f"cannot allocate {size} bytes for an array of {shape}") from None
 
 
 def _meets_itself(array: Array) -> bool:
@@ -292,3 +320,14 @@ def _of_dlpack(name: str, given: Any) -> Dense:
     except (TypeError, ValueError, RuntimeError, BufferError):
         array = np.asarray(given)
     return _of_numpy(name, array, wrap)
+
+
+def scipy_sparse() -> Any:
+    """Return `scipy.sparse`."""
+    try:
+        import scipy.sparse
+    except ImportError:
+        raise MissingPackageError(
+            "scipy must be installed for sparse matrices: pip install scipy"
+        ) from None
+    return scipy.sparse

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from corekit import _checks, _memory, _progress, _replace, _size
+from corekit import _checks, _memory, _npy, _paths, _progress, _replace, _size
 from corekit.errors import (
     ArgumentTypeError,
+    FileError,
     InputChangedError,
     InputFormatError,
     InvalidArgumentError,
     MemoryLimitError,
+    OutOfMemoryError,
     file_error,
 )
 from corekit.projection import _arrays
 
-# What a run takes beside its blocks of rows: the interpreter's own, and the kernels' tables
-# and sums for each thread.
-_BASE_BYTES = 16 << 20
-_THREAD_BYTES = 8 << 20
+# What a run takes beside its blocks of rows: the pages of code and of the interpreter that it
+# is the first to use, and what the kernels promise not to exceed for each thread.
+_BASE_BYTES = 8 << 20
+_THREAD_BYTES = 16 << 20
 
-# More rows at once make nothing faster, and cancelling slower.
-_MOST_BLOCK_BYTES = 64 << 20
+# A block that stays in the caches is projected fastest, but every block draws the matrix
+# anew. Where columns lie one after another, more rows are longer pieces to read.
+_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES_BY_COLUMNS = 256 << 20
+_BLOCK_ROWS = 128
+
+# Bytes of one system call: in it nothing is cancelled.
+_AT_ONCE = 8 << 20
+
+# Few dirty bytes at any time: the last flush, and so Ctrl-C, is quick.
+_UNSYNCED_BYTES = 32 << 20
+
+# Seconds between two calls of a progress function.
+_PAUSE = 0.05
 
 # What is projected to measure the rate.
 _TRIAL_BYTES = 16 << 20
-
-_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class Source:
     start: int
     by_columns: bool
     is_npy: bool
+    stamp: tuple[int, ...]
 
     @property
     def itemsize(self) -> int:
@@ -67,6 +82,7 @@ class FilePlan:
     source: Source
     n_components: int
     block_rows: int
+    threads: int
     memory_bytes: int
 
     @property
@@ -89,96 +105,104 @@ class FilePlan:
 
 
 def plan(source: Source, n_components: int, memory_limit: object, threads: int) -> FilePlan:
-    """Divide the rows so that two blocks of input and one of output fit the limit."""
+    """Divide the rows so that two blocks of input and one of output fit the limit.
+
+    Where memory is short, threads are given up before rows.
+    """
     limit = _memory.limit(memory_limit)
     out_bytes = n_components * _stored(_arrays.result_dtype(source.dtype)).itemsize
     a_row = 2 * source.row_bytes + out_bytes
+    least = _BASE_BYTES + _THREAD_BYTES + a_row
+    if limit < least:
+        raise MemoryLimitError(
+            f"memory_limit must be at least {_size.human(least)} ({least} bytes) for rows of "
+            f"{source.row_bytes} bytes, {out_bytes} when projected, got {limit}"
+        )
+    wanted = max(a_row, min(_BLOCK_ROWS * a_row, (limit - _BASE_BYTES) // 2))
+    threads = min(threads, max(1, (limit - _BASE_BYTES - wanted) // _THREAD_BYTES))
     fixed = _BASE_BYTES + threads * _THREAD_BYTES
     rows = (limit - fixed) // a_row
-    if rows < 1:
-        raise MemoryLimitError(
-            f"memory_limit must be at least {_size.human(fixed + a_row)} "
-            f"({fixed + a_row} bytes) for rows of {source.row_bytes} bytes and {threads} threads, "
-            f"got {limit}"
-        )
-    rows = min(rows, max(1, _MOST_BLOCK_BYTES // max(source.row_bytes, out_bytes)))
+    block = _BLOCK_BYTES_BY_COLUMNS if source.by_columns else _BLOCK_BYTES
+    rows = min(rows, max(_BLOCK_ROWS, block // max(source.row_bytes, out_bytes)))
     rows = max(1, min(rows, source.shape[0]))
     # Whole tiles of rows, where there is room for them.
     rows = rows // 32 * 32 or rows
-    return FilePlan(source, n_components, rows, fixed + rows * a_row)
+    return FilePlan(source, n_components, rows, threads, fixed + rows * a_row)
 
 
 def open_source(
     path: str | os.PathLike[str], shape: Sequence[int] | None, dtype: npt.DTypeLike | str | None
 ) -> Source:
     """Read what the file says of itself, or take what the caller says of a raw one."""
-    name = os.fspath(path)
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
-    if not isinstance(name, str):
-        raise _checks.wrong_type("src", "a path", path)
-    try:
-        status = os.stat(name)
-        with open(name, "rb") as file:
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidArgumentError(f"src must be a regular file, got {name!r}")
-            if shape is None:
-                return _npy_source(name, file, dtype)
-    except OSError as error:
-        raise _file_error(error, name) from None
-    source = Source(name, _raw_shape(shape), _raw_dtype(dtype), 0, by_columns=False, is_npy=False)
-    _check_size(source, status.st_size)
-    return source
-
-
-def _npy_source(name: str, file: Any, dtype: object) -> Source:
-    if dtype is not None:
+    raw = _paths.encoded("src", path)
+    name = os.fsdecode(raw)
+    if shape is None and dtype is not None:
         raise InvalidArgumentError(
             f"dtype must be given with shape, for a raw file, got {dtype!r} without"
         )
-    if file.read(len(_MAGIC)) != _MAGIC:
-        raise InputFormatError(_EBADMSG, "is no .npy file; a raw one needs shape and dtype", name)
-    file.seek(0)
     try:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
+        status = os.stat(raw)
+    except OSError as error:
+        raise _file_error(error, name) from None
+    # Before opening it: to open a FIFO is to wait for its writer.
+    if stat.S_ISDIR(status.st_mode):
+        raise file_error(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    if not stat.S_ISREG(status.st_mode):
+        raise InputFormatError(errno.EBADMSG, "must be a regular file, got a stream", name)
+    stamp = _stamp(status)
+    if shape is None:
+        source = _npy_source(raw, stamp)
+    else:
+        source = Source(
+            name,
+            _raw_shape(shape),
+            _raw_dtype(dtype),
+            0,
+            by_columns=False,
+            is_npy=False,
+            stamp=stamp,
         )
-        shape, by_columns, found = read(file)
-    except ValueError as error:
-        raise InputFormatError(_EBADMSG, f"has a damaged header: {error}", name) from None
-    if len(shape) != 2:
-        raise InvalidArgumentError(
-            f"src must hold a matrix, of two dimensions, got {len(shape)} (shape {shape})"
+    if source.shape[1] == 0:
+        raise InvalidArgumentError(f"{name} must have columns, got none (shape {source.shape})")
+    needed = source.start + source.shape[0] * source.row_bytes
+    if status.st_size < needed or (status.st_size != needed and not source.is_npy):
+        raise InputFormatError(
+            errno.EBADMSG,
+            f"must have {needed} bytes for {source.dtype} of shape {source.shape}, "
+            f"got {status.st_size}",
+            name,
         )
-    if found.name not in _arrays.FLOATS + _arrays.INTEGERS or not found.isnative:
-        raise ArgumentTypeError(
-            f"src must hold floats or integers in the machine's byte order, got {found.str!r}"
-        )
-    source = Source(name, shape, found.name, file.tell(), by_columns=by_columns, is_npy=True)
-    _check_size(source, os.fstat(file.fileno()).st_size)
     return source
 
 
-# "Bad message": not what the format demands.
-_EBADMSG = 74
-# "Stale file handle": what one has is not what is there any more.
-_ESTALE = 116
-
-
-def _check_size(source: Source, size: int) -> None:
-    needed = source.start + source.shape[0] * source.row_bytes
-    if size < needed or (size != needed and not source.is_npy):
-        raise InputFormatError(
-            _EBADMSG, f"must have {needed} bytes for shape {source.shape}, got {size}", source.path
+def _npy_source(path: bytes, stamp: tuple[int, ...]) -> Source:
+    version, data, _ = _npy._read(path)
+    shape, by_columns, dtype = _npy._parsed(path, version, data)
+    name = os.fsdecode(path)
+    if len(shape) != 2:
+        raise InvalidArgumentError(
+            f"{name} must hold a matrix, of two dimensions, got {len(shape)} (shape {shape})"
         )
+    if min(shape) < 0:
+        raise InputFormatError(errno.EBADMSG, f"has an impossible shape, {shape}", name)
+    if dtype.name not in _arrays.FLOATS + _arrays.INTEGERS or not dtype.isnative:
+        raise ArgumentTypeError(
+            f"{name} must hold floats or integers in the machine's byte order, got {dtype.str!r}"
+        )
+    start = len(np.lib.format.magic(1, 0)) + len(data)
+    return Source(name, shape, dtype.name, start, by_columns=by_columns, is_npy=True, stamp=stamp)
 
 
-def _raw_shape(shape: Sequence[int]) -> tuple[int, int]:
-    if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 2:
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    """Return what tells whether a file is still the same."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _raw_shape(shape: object) -> tuple[int, int]:
+    if not isinstance(shape, Sequence) or isinstance(shape, (str, bytes)):
         raise _checks.wrong_type("shape", "two ints, rows and columns", shape)
+    if len(shape) != 2:
+        raise InvalidArgumentError(f"shape must be two ints, rows and columns, got {shape!r}")
     rows, columns = (_checks.integer("shape", length, low=0, high=1 << 48) for length in shape)
     return rows, columns
 
@@ -186,17 +210,17 @@ def _raw_shape(shape: Sequence[int]) -> tuple[int, int]:
 def _raw_dtype(dtype: Any) -> str:
     if dtype is None:
         raise InvalidArgumentError("dtype must be given with shape, got None")
-    if dtype == "bfloat16":
+    if isinstance(dtype, str) and dtype == "bfloat16":
         return "bfloat16"
     try:
         found = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise _checks.wrong_type("dtype", "a dtype", dtype) from None
     if found.name not in _arrays.FLOATS + _arrays.INTEGERS or not found.isnative:
         raise ArgumentTypeError(
             f"dtype must be of floats or integers in the machine's byte order, got {found.str!r}"
         )
-    return found.name
+    return str(found.name)
 
 
 def _stored(dtype: str) -> np.dtype[Any]:
@@ -220,24 +244,29 @@ def run(
 ) -> None:
     """Project block after block; the next is read meanwhile."""
     source = work.source
-    rows = source.shape[0]
-    total = rows * source.row_bytes
-    out = np.empty((work.block_rows, work.n_components), _stored(work.result_dtype))
-    header = work.header()
+    total = source.shape[0] * source.row_bytes
+    unsynced = 0
+    told_at = -_PAUSE
     with (
         _progress.reporting(progress) as tell,
         _replace.replacing(destination, work.output_bytes) as to,
+        closing(_blocks(source, work.block_rows)) as blocks,
     ):
-        _write_all(to, header)
-        for first, block in _blocks(source, work.block_rows):
+        out = _room((work.block_rows, work.n_components), work.result_dtype)
+        _replace.write(to, destination, work.header())
+        for first, block in blocks:
             part = out[: len(block)]
-            apply(
-                _arrays.Dense(block, source.dtype, _as_is),
-                _arrays.Dense(part, work.result_dtype, _as_is),
-            )
-            _write_all(to, part)
-            if tell is not None:
-                tell((first + len(block)) * source.row_bytes, total, "project")
+            apply(_dense(block, source.dtype), _dense(part, work.result_dtype))
+            _replace.write(to, destination, part.data)
+            unsynced += part.nbytes
+            if unsynced >= _UNSYNCED_BYTES:
+                _replace.flush(to, destination)
+                unsynced = 0
+            done = (first + len(block)) * source.row_bytes
+            now = time.monotonic()
+            if tell is not None and (now - told_at >= _PAUSE or done == total):
+                told_at = now
+                tell(done, total, "project")
 
 
 def seconds(work: FilePlan, apply: Callable[[_arrays.Dense, _arrays.Dense], None]) -> float:
@@ -246,92 +275,115 @@ def seconds(work: FilePlan, apply: Callable[[_arrays.Dense, _arrays.Dense], None
     rows = min(source.shape[0], max(1, _TRIAL_BYTES // source.row_bytes), work.block_rows)
     if rows == 0:
         return 0.0
-    out = np.empty((rows, work.n_components), _stored(work.result_dtype))
+    out = _room((rows, work.n_components), work.result_dtype)
     spent = 0.0
     for _ in range(2):
-        began = time.perf_counter()
-        _, block = next(_blocks(source, rows))
-        into = _arrays.Dense(out, work.result_dtype, _as_is)
-        apply(_arrays.Dense(block, source.dtype, _as_is), into)
-        spent = time.perf_counter() - began
+        with closing(_blocks(source, rows)) as blocks:
+            began = time.perf_counter()
+            _, block = next(blocks)
+            apply(_dense(block, source.dtype), _dense(out, work.result_dtype))
+            spent = time.perf_counter() - began
     return spent * source.shape[0] / rows
 
 
-def _as_is(array: npt.NDArray[Any], _: str) -> npt.NDArray[Any]:
-    return array
+def _dense(array: npt.NDArray[Any], dtype: str) -> _arrays.Dense:
+    return _arrays.Dense(array, dtype, lambda array, _: array)
 
 
-def _blocks(source: Source, block_rows: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+def _room(shape: tuple[int, int], dtype: str, order: Literal["C", "F"] = "C") -> npt.NDArray[Any]:
+    stored = _stored(dtype)
+    try:
+        return np.empty(shape, stored, order=order)
+    except MemoryError:
+        size = _size.human(shape[0] * shape[1] * stored.itemsize)
+        raise OutOfMemoryError(f"the system refused {size} for a block of rows") from None
+
+
+def _blocks(source: Source, block_rows: int) -> Generator[tuple[int, npt.NDArray[Any]], None, None]:
     """Yield the first row and the values of each block, reading one ahead."""
     rows, columns = source.shape
-    order = "F" if source.by_columns else "C"
-    room = [np.empty((block_rows, columns), _stored(source.dtype), order=order) for _ in range(2)]
-    try:
-        file = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _file_error(error, source.path) from None
-    try:
-        before = os.fstat(file)
-        with ThreadPoolExecutor(1, "corekit-read") as reader:
-            starts = range(0, rows, block_rows)
+    starts = range(0, rows, block_rows)
+    order: Literal["C", "F"] = "F" if source.by_columns else "C"
+    rooms = [_room((block_rows, columns), source.dtype, order) for _ in starts[:2]]
+    with _Reading(source) as file, ThreadPoolExecutor(1, "corekit-read") as reader:
 
-            def read(number: int) -> npt.NDArray[Any]:
-                first = starts[number]
-                block = room[number % 2][: min(block_rows, rows - first)]
-                _read_block(file, source, first, block)
-                return block
+        def read_ahead(number: int) -> Future[npt.NDArray[Any]]:
+            first = starts[number]
+            block = rooms[number % 2][: min(block_rows, rows - first)]
+            try:
+                return reader.submit(file.read, first, block)
+            except RuntimeError:
+                raise OutOfMemoryError("the system refused a thread that reads") from None
 
-            ahead = [reader.submit(read, 0)] if starts else []
+        try:
+            file.check()
+            ahead = [read_ahead(number) for number in range(len(starts[:1]))]
             for number, first in enumerate(starts):
                 block = ahead.pop().result()
                 if number + 1 < len(starts):
-                    ahead.append(reader.submit(read, number + 1))
+                    ahead.append(read_ahead(number + 1))
                 yield first, block
-        after = os.fstat(file)
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise InputChangedError(_ESTALE, "changed while it was being read", source.path)
-    finally:
-        os.close(file)
+            file.check()
+        finally:
+            file.is_stopped = True
 
 
-def _read_block(file: int, source: Source, first: int, block: npt.NDArray[Any]) -> None:
-    """Read the rows from `first` on."""
-    if not source.by_columns:
-        _read_all(file, source, block, source.start + first * source.row_bytes)
-        return
-    for column in range(source.shape[1]):
-        at = (column * source.shape[0] + first) * source.itemsize
-        _read_all(file, source, block[:, column], source.start + at)
+class _Reading:
+    """An open source, which must stay what it was when its header was read."""
 
+    def __init__(self, source: Source) -> None:
+        self.is_stopped = False
+        self._source = source
+        with self._errors_named():
+            self._file = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
 
-def _read_all(file: int, source: Source, values: npt.NDArray[Any], at: int) -> None:
-    left = memoryview(values).cast("B")
-    while left:
+    def __enter__(self) -> _Reading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def check(self) -> None:
+        """Refuse a file that has changed."""
+        if _stamp(os.fstat(self._file)) != self._source.stamp:
+            raise InputChangedError(
+                errno.ESTALE, "changed while it was being read", self._source.path
+            )
+
+    def read(self, first: int, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Read the rows from `first` on into `block`, unless stopped, and return it."""
+        source = self._source
+        if not source.by_columns:
+            self._read(block, source.start + first * source.row_bytes)
+        else:
+            for column in range(source.shape[1]):
+                at = (column * source.shape[0] + first) * source.itemsize
+                self._read(block[:, column], source.start + at)
+        return block
+
+    def _read(self, values: npt.NDArray[Any], at: int) -> None:
+        left = values.data.cast("B")
+        while left and not self.is_stopped:
+            with self._errors_named():
+                got = os.preadv(self._file, [left[:_AT_ONCE]], at)
+            if got == 0:
+                raise InputChangedError(
+                    errno.ESTALE, "became shorter while it was being read", self._source.path
+                )
+            left, at = left[got:], at + got
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
         try:
-            got = os.preadv(file, [left], at)
+            yield
         except OSError as error:
-            raise _file_error(error, source.path) from None
-        if got == 0:
-            raise InputChangedError(_ESTALE, "became shorter while it was being read", source.path)
-        left, at = left[got:], at + got
+            raise _file_error(error, self._source.path) from None
 
 
-def _write_all(to: int, values: bytes | npt.NDArray[Any]) -> None:
-    left = memoryview(values).cast("B") if len(values) else memoryview(b"")
-    while left:
-        left = left[os.write(to, left) :]
-
-
-def _file_error(error: OSError, path: str) -> OSError:
-    if type(error).__module__.startswith("corekit"):
-        return error
+def _file_error(error: OSError, path: str) -> FileError:
     return file_error(error.errno or 0, error.strerror or "", path)
 
 
 def destination_of(dst: str | os.PathLike[str]) -> str:
     """Return the destination as a str."""
-    try:
-        name = os.fspath(dst)
-    except TypeError:
-        raise _checks.wrong_type("dst", "a path", dst) from None
-    return os.fsdecode(name)
+    return os.fsdecode(_paths.encoded("dst", dst))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corekit import _checks, _core, _progress, _seed, _simd, _threads
+from corekit._how import How
 from corekit.errors import InvalidArgumentError
 from corekit.projection import _arrays, _file
 
@@ -25,6 +26,9 @@ VERSION: Final = "1"
 _MOST_COMPONENTS: Final = 2**31
 _MOST_FEATURES: Final = 2**48
 
+
+# Of a matrix that is written out.
+_ROWS_AT_ONCE: Final = 256
 
 _STACKS: Final = ("block-stack", "stack", "countsketch")
 
@@ -384,8 +388,82 @@ class SparseProjection:
         return _file.seconds(work, self._block_projector(threads))
 
     def _block_projector(self, threads: int) -> Callable[[_arrays.Dense, _arrays.Dense], None]:
-        how: _core.How = {"threads": threads, "level": _simd.level(), "progress": None}
+        how: How = {"threads": threads, "level": _simd.level(), "progress": None}
         return lambda block, out: self._core.project(block.handle, out.handle, how)
+
+    def submatrix(self, columns: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float64) -> Any:
+        """Write some columns out, as a sparse matrix; no other column is drawn.
+
+        Parameters
+        ----------
+        columns : array of int, of shape (m,)
+            Features, from 0 to d - 1, in any order.
+        dtype
+            float32 or float64.
+
+        Returns
+        -------
+        scipy.sparse.csr_array of shape (k, m)
+            The entries, rounded once from float64. Needs SciPy.
+
+        Raises
+        ------
+        InvalidArgumentError
+            A column out of range.
+        MissingPackageError
+            SciPy is not installed.
+
+        Notes
+        -----
+        O(m s) time; O(m k) for the dense kinds.
+        """
+        wanted = _entry_dtype(dtype)
+        features = np.asarray(columns)
+        if features.ndim != 1 or (features.size > 0 and features.dtype.kind not in "iu"):
+            raise InvalidArgumentError(
+                f"columns must be ints in one dimension, got dtype {features.dtype} and shape "
+                f"{features.shape}"
+            )
+        if features.size > 0 and not 0 <= features.min() <= features.max() < self.n_features:
+            raise InvalidArgumentError(
+                f"columns must be at least 0 and below {self.n_features}, got "
+                f"{features.min()} to {features.max()}"
+            )
+        return self._columns(features.astype(np.uint64), wanted)
+
+    def to_csr(self, *, dtype: npt.DTypeLike = np.float64) -> Any:
+        """Write the matrix out, as a sparse one.
+
+        Parameters
+        ----------
+        dtype
+            float32 or float64.
+
+        Returns
+        -------
+        scipy.sparse.csr_array of shape (k, d)
+            The entries, rounded once from float64. Needs SciPy.
+
+        Raises
+        ------
+        MissingPackageError
+            SciPy is not installed.
+        """
+        return self._columns(np.arange(self.n_features, dtype=np.uint64), _entry_dtype(dtype))
+
+    def _columns(self, features: npt.NDArray[np.uint64], dtype: np.dtype[Any]) -> Any:
+        sparse = _arrays.scipy_sparse()
+        how: How = {
+            "threads": _threads.count(None),
+            "level": _simd.level(),
+            "progress": None,
+        }
+        starts, outputs, values = self._core.columns(features, how)
+        # SciPy's own choice of the type of indices.
+        index = np.int64 if max(len(values), self.n_components) >= 2**31 else np.int32
+        parts = (values.astype(dtype, copy=False), outputs.astype(index), starts.astype(index))
+        by_columns = sparse.csc_array(parts, shape=(self.n_components, len(features)))
+        return by_columns.tocsr()
 
     def to_dense(self, *, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
         """Write the matrix out.
@@ -399,11 +477,20 @@ class SparseProjection:
         -------
         ndarray of shape (k, d)
             The entries, rounded once from float64.
+
+        Raises
+        ------
+        OutOfMemoryError
+            The system has no memory for the matrix.
         """
         wanted = _entry_dtype(dtype)
-        out = np.empty(self.shape)
-        self.adjoint(np.eye(self.n_components), out=out)
-        return out.astype(wanted, copy=False)
+        out = _arrays.empty(self.shape, wanted)
+        k = self.n_components
+        # The rows of A are those of the adjoint of the identity, some at a time.
+        for first in range(0, k, _ROWS_AT_ONCE):
+            rows = min(_ROWS_AT_ONCE, k - first)
+            out[first : first + rows] = self.adjoint(np.eye(rows, k, first))
+        return out
 
     def _apply(
         self,
@@ -436,11 +523,19 @@ class SparseProjection:
         if rows > 0:
             into = (to.values.T if shape.turned else to.values), to.dtype
             with _progress.reporting(progress) as tell:
-                how: _core.How = {"threads": count, "level": _simd.level(), "progress": tell}
+                how: How = {"threads": count, "level": _simd.level(), "progress": tell}
                 if shape.adjoint:
                     self._core.adjoint(values.handle, into, how)
                 elif isinstance(source, _arrays.Sparse):
-                    raise NotImplementedError
+                    self._core.project_sparse(
+                        source.indptr,
+                        source.indices,
+                        source.values.handle,
+                        (rows, columns),
+                        source.by_columns != shape.turned,
+                        into,
+                        how,
+                    )
                 else:
                     turned = values.values.T if shape.turned else values.values
                     self._core.project((turned, values.dtype), into, how)

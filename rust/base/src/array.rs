@@ -497,6 +497,22 @@ impl<'a> MatrixMut<'a> {
         }
     }
 
+    /// The rows `rows` alone.
+    #[must_use]
+    pub fn row_range(&self, rows: Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.shape[0]);
+        Self {
+            // An empty matrix may have any pointer, which must not be moved.
+            data: if rows.is_empty() {
+                self.data
+            } else {
+                self.at(rows.start, 0)
+            },
+            shape: [rows.len(), self.shape[1]],
+            ..*self
+        }
+    }
+
     /// Whether the elements of a column are nearer to each other than those of a row.
     pub fn is_by_columns(&self) -> bool {
         self.shape[0] > 1

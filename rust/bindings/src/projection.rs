@@ -3,10 +3,16 @@
 use corekit_base::array::{Dtype, Matrix, MatrixMut};
 use corekit_base::control::{Control, Progress};
 use corekit_base::simd::Level;
-use corekit_projection::{Error, Law, Operator, Result, Run, Strata, Threshold};
-use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use corekit_projection::{
+    Compressed, Error, Indices, Law, Operator, Result, Run, Strata, Threshold,
+};
+use numpy::{
+    IntoPyArray, PyArray1, PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray,
+    PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 
+use crate::arrays::load_numpy;
 use crate::enter::{enter, enter_briefly};
 use crate::errors::raise_projection as raise;
 
@@ -64,6 +70,74 @@ impl Projection {
         })
     }
 
+    /// y = x Aᵀ, for `x` in compressed rows or columns.
+    #[allow(clippy::too_many_arguments)]
+    fn project_sparse(
+        &self,
+        indptr: IndexArray<'_>,
+        indices: IndexArray<'_>,
+        values: Array<'_>,
+        shape: (usize, usize),
+        by_columns: bool,
+        y: Array<'_>,
+        how: How,
+    ) -> PyResult<()> {
+        let py = values.array.py();
+        let (rows, columns) = shape;
+        let (nnz, row_bytes) = (values.elements(), y.row_bytes());
+        let structure = match (&indptr, &indices) {
+            (IndexArray::I32(indptr), IndexArray::I32(indices)) => Indices::I32 {
+                indptr: indptr.as_slice()?,
+                indices: indices.as_slice()?,
+            },
+            (IndexArray::I64(indptr), IndexArray::I64(indices)) => Indices::I64 {
+                indptr: indptr.as_slice()?,
+                indices: indices.as_slice()?,
+            },
+            _ => return Err(refuse("indptr and indices must be of one type".into())),
+        };
+        let (major, minor) = match by_columns {
+            false => (rows, columns),
+            true => (columns, rows),
+        };
+        let work = nnz + y.elements();
+        // SAFETY: as in `project`.
+        #[allow(unsafe_code)]
+        let (values, y) = unsafe { (values.matrix()?, y.matrix_mut()?) };
+        how.run(py, work, row_bytes, rows, |run| {
+            let x = Compressed::new(major, minor, structure, values, run)?;
+            self.operator.project_sparse(&x, by_columns, &y, run)
+        })
+    }
+
+    /// Columns of A: where each starts, outputs, values.
+    fn columns<'py>(
+        &self,
+        py: Python<'py>,
+        features: PyReadonlyArray1<'py, u64>,
+        how: How,
+    ) -> PyResult<Columns<'py>> {
+        load_numpy(py)?;
+        let features = features.as_slice()?;
+        if let Some(feature) = features
+            .iter()
+            .find(|f| **f >= self.operator.n_features() as u64)
+        {
+            return Err(refuse(format!(
+                "a feature must be below n_features, got {feature}"
+            )));
+        }
+        let entries = how.run(py, features.len(), 0, 0, |run| {
+            self.operator.columns(features, run)
+        })?;
+        let (starts, outputs) = (entries.starts, entries.outputs);
+        Ok((
+            starts.into_pyarray(py),
+            outputs.into_pyarray(py),
+            entries.values.into_pyarray(py),
+        ))
+    }
+
     /// x = y A.
     fn adjoint(&self, y: Array<'_>, x: Array<'_>, how: How) -> PyResult<()> {
         let py = y.array.py();
@@ -83,6 +157,20 @@ impl Projection {
 pub(crate) fn chi_square_log_tails(n_components: u64, eps: f64) -> PyResult<(f64, f64)> {
     corekit_projection::bounds::chi_square_log_tails(n_components, eps)
         .map_err(|error| raise(&error))
+}
+
+/// Where each column starts, the outputs of its entries, and their values.
+type Columns<'py> = (
+    Bound<'py, PyArray1<u64>>,
+    Bound<'py, PyArray1<u64>>,
+    Bound<'py, PyArray1<f64>>,
+);
+
+/// Pointers or indices of a sparse matrix.
+#[derive(FromPyObject)]
+pub(crate) enum IndexArray<'py> {
+    I32(PyReadonlyArray1<'py, i32>),
+    I64(PyReadonlyArray1<'py, i64>),
 }
 
 /// How a call runs: `corekit._core.How`.

@@ -9,12 +9,15 @@ pub mod bounds;
 mod dense;
 pub mod draw;
 mod error;
+mod gaussian;
 pub mod law;
 mod operator;
 mod run;
+mod sparse;
 mod srht;
 
 pub use error::{Error, Result};
 pub use law::{Law, Strata, Threshold};
 pub use operator::Operator;
 pub use run::Run;
+pub use sparse::{Compressed, Entries, Indices};

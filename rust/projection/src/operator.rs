@@ -3,14 +3,19 @@
 use std::sync::OnceLock;
 
 use corekit_base::array::{Dtype, Matrix, MatrixMut};
+use corekit_base::real::Real;
 
 use crate::dense;
 use crate::dense::blocks::{BlockDraw, Blocks, Table};
-use crate::dense::lists::{Entries, ListDraw, Lists, chunk_features};
+use crate::dense::lists::{self, ListDraw, Lists, chunk_features};
 use crate::dense::tables::Kept;
 use crate::error::{Error, Result};
+use crate::gaussian;
 use crate::law::Law;
-use crate::run::Run;
+use crate::run::{Run, zeros};
+use crate::sparse::{
+    self, Columns, Compressed, Draw, Entries, Slab, Slabs, Source, SparseLaw, SparseRows,
+};
 use crate::srht::{Hadamard, Srht};
 
 /// The types that all laws have kernels for.
@@ -32,6 +37,7 @@ pub struct Operator {
     lists: Kept<Lists>,
     adjoint: Kept<Lists>,
     srht: OnceLock<Srht>,
+    columns: OnceLock<Option<Columns>>,
 }
 
 impl Operator {
@@ -61,6 +67,7 @@ impl Operator {
             lists: Kept::new(),
             adjoint: Kept::new(),
             srht: OnceLock::new(),
+            columns: OnceLock::new(),
         })
     }
 
@@ -95,7 +102,7 @@ impl Operator {
         Ok(self.srht.get_or_init(|| drawn))
     }
 
-    fn list_draw<'a>(&'a self, entries: Entries<'a>, by_feature: bool) -> ListDraw<'a> {
+    fn list_draw<'a>(&'a self, entries: lists::Entries<'a>, by_feature: bool) -> ListDraw<'a> {
         ListDraw {
             seed: self.seed,
             entries,
@@ -112,7 +119,12 @@ impl Operator {
     /// [`Error::InvalidArgument`] when the shapes do not fit, [`Error::OutOfMemory`],
     /// [`Error::Cancelled`].
     pub fn project(&self, x: &Matrix<'_>, y: &MatrixMut<'_>, run: &Run<'_>) -> Result<()> {
-        self.fits(x, self.n_features, y, self.n_components)?;
+        self.fits(
+            [x.rows(), x.columns()],
+            self.n_features,
+            y,
+            self.n_components,
+        )?;
         match is_wide(x.dtype()) {
             false => self.project_as::<f32>(x, y, run),
             true => self.project_as::<f64>(x, y, run),
@@ -135,13 +147,116 @@ impl Operator {
                 };
                 return dense::project_blocks(&draw, &self.blocks, &scales, x, y, run);
             }
-            Law::Stack(strata) => Entries::Stack(strata),
-            Law::Iid(threshold) => Entries::Iid(*threshold),
-            Law::Gaussian => todo!(),
+            Law::Stack(strata) => lists::Entries::Stack(strata),
+            Law::Iid(threshold) => lists::Entries::Iid(*threshold),
+            Law::Gaussian => {
+                return gaussian::project::<T>(self.seed, self.n_components, x, y, run);
+            }
             Law::Srht => return self.srht(run)?.project::<T>(x, y, run),
         };
         let draw = self.list_draw(entries, false);
         dense::project_lists(&draw, &self.lists, &scales, x, y, run)
+    }
+
+    /// Y = X Aᵀ for a sparse `x`: n x d, by rows or, where `by_columns`, by columns.
+    ///
+    /// # Errors
+    /// As [`Operator::project`].
+    pub fn project_sparse(
+        &self,
+        x: &Compressed<'_>,
+        by_columns: bool,
+        y: &MatrixMut<'_>,
+        run: &Run<'_>,
+    ) -> Result<()> {
+        let (rows, columns) = match by_columns {
+            false => (x.major(), x.minor()),
+            true => (x.minor(), x.major()),
+        };
+        self.fits([rows, columns], self.n_features, y, self.n_components)?;
+        match is_wide(x.values().dtype()) {
+            false => self.project_sparse_as::<f32>(x, by_columns, y, run),
+            true => self.project_sparse_as::<f64>(x, by_columns, y, run),
+        }
+    }
+
+    fn project_sparse_as<T: Kernels>(
+        &self,
+        x: &Compressed<'_>,
+        by_columns: bool,
+        y: &MatrixMut<'_>,
+        run: &Run<'_>,
+    ) -> Result<()> {
+        let law = match &self.law {
+            Law::Stack(strata) => SparseLaw::Stack(strata),
+            Law::Iid(threshold) => SparseLaw::Iid {
+                threshold: *threshold,
+                n_components: self.n_components,
+            },
+            Law::Gaussian => {
+                let (seed, k) = (self.seed, self.n_components);
+                return each_slab(x, by_columns, y, run, |rows, y| {
+                    gaussian::project_sparse::<T>(seed, k, rows, y, run)
+                });
+            }
+            Law::Srht => {
+                let drawn = self.srht(run)?;
+                return each_slab(x, by_columns, y, run, |rows, y| {
+                    drawn.project_sparse::<T>(rows, y, run)
+                });
+            }
+        };
+        let draw = Draw {
+            law,
+            seed: self.seed,
+        };
+        let table = match self.columns.get() {
+            Some(table) => table.as_ref(),
+            None if !Columns::pay(&draw.law, self.n_features, x.nnz()) => None,
+            None => {
+                let built = Columns::build(&draw, self.n_features, run)?;
+                self.columns.get_or_init(|| built).as_ref()
+            }
+        };
+        let source = Source { draw, table };
+        match by_columns {
+            false => sparse::project_csr::<T>(&source, x, y, run),
+            true => sparse::project_csc::<T>(&source, x, y, run),
+        }
+    }
+
+    /// The columns of A for `features`, each below d: O(s) time each, O(k) for the dense laws.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Cancelled`].
+    ///
+    /// # Panics
+    /// When a feature is not below d.
+    pub fn columns(&self, features: &[u64], run: &Run<'_>) -> Result<Entries> {
+        let d = self.n_features as u64;
+        assert!(features.iter().all(|feature| *feature < d));
+        let k = self.n_components;
+        let law = match &self.law {
+            Law::Stack(strata) => SparseLaw::Stack(strata),
+            Law::Iid(threshold) => SparseLaw::Iid {
+                threshold: *threshold,
+                n_components: k,
+            },
+            Law::Gaussian | Law::Srht => {
+                let mut values = zeros("columns of the matrix", features.len().saturating_mul(k))?;
+                match &self.law {
+                    Law::Srht => self.srht(run)?.columns(features, &mut values),
+                    _ => gaussian::columns(self.seed, k, features, run.level, &mut values)?,
+                }
+                return Ok(Entries {
+                    starts: (0..=features.len()).map(|i| (i * k) as u64).collect(),
+                    outputs: features.iter().flat_map(|_| 0..k as u64).collect(),
+                    values: values.to_vec(),
+                });
+            }
+        };
+        let seed = self.seed;
+        sparse::entries(&Draw { law, seed }, features)
     }
 
     /// X = Y A: `y` of n x k to `x` of n x d.
@@ -149,7 +264,12 @@ impl Operator {
     /// # Errors
     /// As [`Operator::project`].
     pub fn adjoint(&self, y: &Matrix<'_>, x: &MatrixMut<'_>, run: &Run<'_>) -> Result<()> {
-        self.fits(y, self.n_components, x, self.n_features)?;
+        self.fits(
+            [y.rows(), y.columns()],
+            self.n_components,
+            x,
+            self.n_features,
+        )?;
         match is_wide(y.dtype()) {
             false => self.adjoint_as::<f32>(y, x, run),
             true => self.adjoint_as::<f64>(y, x, run),
@@ -163,9 +283,12 @@ impl Operator {
         run: &Run<'_>,
     ) -> Result<()> {
         let entries = match &self.law {
-            Law::Stack(strata) => Entries::Stack(strata),
-            Law::Iid(threshold) => Entries::Iid(*threshold),
-            Law::Gaussian => todo!(),
+            Law::Stack(strata) => lists::Entries::Stack(strata),
+            Law::Iid(threshold) => lists::Entries::Iid(*threshold),
+            Law::Gaussian => {
+                let (d, k) = (self.n_features, self.n_components);
+                return gaussian::adjoint::<T>(self.seed, d, k, y, x, run);
+            }
             Law::Srht => return self.srht(run)?.adjoint::<T>(y, x, run),
         };
         let draw = self.list_draw(entries, true);
@@ -174,25 +297,43 @@ impl Operator {
 
     fn fits(
         &self,
-        from: &Matrix<'_>,
+        [rows, columns]: [usize; 2],
         from_columns: usize,
         to: &MatrixMut<'_>,
         to_columns: usize,
     ) -> Result<()> {
-        let given = [from.columns(), to.rows(), to.columns()];
-        let needed = [from_columns, from.rows(), to_columns];
-        if given == needed {
+        if [columns, to.rows(), to.columns()] == [from_columns, rows, to_columns] {
             return Ok(());
         }
         Err(Error::InvalidArgument(format!(
             "a matrix of n x {from_columns} to one of n x {to_columns} is needed, got {} x {} to \
              {} x {}",
-            from.rows(),
-            from.columns(),
+            rows,
+            columns,
             to.rows(),
             to.columns()
         )))
     }
+}
+
+/// Calls `project` for the rows of `x`, all at once or, where it is by columns, slab after slab.
+fn each_slab<T: Real>(
+    x: &Compressed<'_>,
+    by_columns: bool,
+    y: &MatrixMut<'_>,
+    run: &Run<'_>,
+    project: impl Fn(&dyn SparseRows<T>, &MatrixMut<'_>) -> Result<()>,
+) -> Result<()> {
+    if !by_columns {
+        return project(x, y);
+    }
+    let slabs = Slabs::new(x, size_of::<T>(), run)?;
+    let mut slab = Slab::default();
+    for number in 0..slabs.len() {
+        slabs.fill(number, &mut slab, run)?;
+        project(&slab, &y.row_range(slab.row_range()))?;
+    }
+    Ok(())
 }
 
 /// Whether sums are taken in float64.

@@ -34,6 +34,7 @@ use corekit_base::philox::Stream;
 use crate::draw::DOMAIN;
 use crate::error::{Error, Result};
 use crate::run::{Run, zeros};
+use crate::sparse::SparseRows;
 pub(crate) use fwht::Hadamard;
 
 /// The most features: outputs have numbers of 32 bits, and a thread holds a row of N.
@@ -59,15 +60,6 @@ const TASK_VALUES: usize = 1 << 16;
 
 /// Values that pay for starting a thread.
 const THREAD_VALUES: usize = 1 << 18;
-
-/// Rows of a sparse matrix.
-pub(crate) trait SparseRows<T>: Sync {
-    /// How many rows there are.
-    fn rows(&self) -> usize;
-    /// Puts the columns of row `i`, ascending, and its values there in place of what the vectors
-    /// hold.
-    fn row(&self, i: usize, columns: &mut Vec<u64>, values: &mut Vec<T>);
-}
 
 /// A matrix of the law: which features are negated, and which outputs are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,11 +111,6 @@ impl Srht {
             signs,
             rows: smallest(Stream::new(seed, 1, DOMAIN), padded, n_components, control)?,
         })
-    }
-
-    /// d.
-    pub fn n_features(&self) -> usize {
-        self.n_features
     }
 
     /// k.
@@ -198,7 +185,7 @@ impl Srht {
     /// When the shapes do not fit.
     pub(crate) fn project_sparse<T: Hadamard>(
         &self,
-        x: &impl SparseRows<T>,
+        x: &dyn SparseRows<T>,
         y: &MatrixMut,
         run: &Run,
     ) -> Result<()> {

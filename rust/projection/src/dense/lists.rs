@@ -45,23 +45,32 @@ impl Lists {
         match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::Avx512 => x86::accumulate(level, self, tile, sums),
-            _ => add_lines(self, tile, sums),
+            _ => add_lines::<T, false>(self, tile, sums),
         }
     }
 }
 
-/// The one source of all levels: what differs is which registers the compiler may use.
+/// The one source of all levels: what differs is which registers the compiler may use, and whether
+/// there is an instruction for `FUSED`. A product with ±1 is exact, so that both round alike.
 #[inline(always)]
-fn add_lines<T: Real>(lists: &Lists, tile: &[[T; LANES]], sums: &mut [[T; LANES]]) {
+fn add_lines<T: Real, const FUSED: bool>(
+    lists: &Lists,
+    tile: &[[T; LANES]],
+    sums: &mut [[T; LANES]],
+) {
+    let signs = [T::ONE, -T::ONE];
     let mut start = 0;
     for (&end, sums) in lists.ends.iter().zip(sums) {
         let mut held = *sums;
         for &term in &lists.terms[start..end as usize] {
-            // A product with ±1 is exact.
-            let sign = if term & MINUS == 0 { T::ONE } else { -T::ONE };
+            let sign = signs[usize::from(term & MINUS != 0)];
             let line = &tile[(term & !MINUS) as usize];
             for (sum, value) in held.iter_mut().zip(line) {
-                *sum += *value * sign;
+                *sum = if FUSED {
+                    value.mul_add(sign, *sum)
+                } else {
+                    *value * sign + *sum
+                };
             }
         }
         *sums = held;
@@ -77,12 +86,12 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     fn avx512<T: Real>(lists: &Lists, tile: &[[T; LANES]], sums: &mut [[T; LANES]]) {
-        add_lines(lists, tile, sums);
+        add_lines::<T, true>(lists, tile, sums);
     }
 
     #[target_feature(enable = "avx2,fma")]
     fn avx2<T: Real>(lists: &Lists, tile: &[[T; LANES]], sums: &mut [[T; LANES]]) {
-        add_lines(lists, tile, sums);
+        add_lines::<T, true>(lists, tile, sums);
     }
 
     pub(super) fn accumulate<T: Real>(

@@ -50,7 +50,7 @@ fn assert_same<T: Real>(got: &[T], wanted: &[T], what: &str) {
 fn plainly<T: Real>(srht: &Srht, x: &[T]) -> Vec<T> {
     let scale = T::of(1.0 / (srht.n_components() as f64).sqrt());
     let mut y = Vec::new();
-    for row in x.chunks(srht.n_features()) {
+    for row in x.chunks(srht.n_features) {
         let mut padded = vec![T::ZERO; srht.padded];
         for (f, x) in row.iter().enumerate() {
             let minus = srht.signs[f / 64] >> (f % 64) & 1 == 1;
@@ -63,7 +63,7 @@ fn plainly<T: Real>(srht: &Srht, x: &[T]) -> Vec<T> {
 }
 
 fn project<T: Hadamard + Element>(srht: &Srht, x: &[T], level: Level, threads: usize) -> Vec<T> {
-    let rows = x.len() / srht.n_features();
+    let rows = x.len() / srht.n_features;
     let mut y = vec![T::of(f64::NAN); rows * srht.n_components()];
     let control = Control::new();
     let run = Run {
@@ -72,7 +72,7 @@ fn project<T: Hadamard + Element>(srht: &Srht, x: &[T], level: Level, threads: u
         control: &control,
     };
     srht.project::<T>(
-        &Matrix::of(x, rows, srht.n_features()),
+        &Matrix::of(x, rows, srht.n_features),
         &MatrixMut::of(&mut y, rows, srht.n_components()),
         &run,
     )
@@ -83,7 +83,7 @@ fn project<T: Hadamard + Element>(srht: &Srht, x: &[T], level: Level, threads: u
 
 fn adjoint<T: Hadamard + Element>(srht: &Srht, y: &[T], level: Level, threads: usize) -> Vec<T> {
     let rows = y.len() / srht.n_components();
-    let mut x = vec![T::of(f64::NAN); rows * srht.n_features()];
+    let mut x = vec![T::of(f64::NAN); rows * srht.n_features];
     let control = Control::new();
     let run = Run {
         threads,
@@ -92,7 +92,7 @@ fn adjoint<T: Hadamard + Element>(srht: &Srht, y: &[T], level: Level, threads: u
     };
     srht.adjoint::<T>(
         &Matrix::of(y, rows, srht.n_components()),
-        &MatrixMut::of(&mut x, rows, srht.n_features()),
+        &MatrixMut::of(&mut x, rows, srht.n_features),
         &run,
     )
     .expect("nobody cancels");
@@ -127,7 +127,7 @@ impl<T: Real> SparseRows<T> for Sparse<'_, T> {
 }
 
 fn project_sparse<T: Hadamard + Element>(srht: &Srht, x: &[T], level: Level) -> Vec<T> {
-    let rows = x.len() / srht.n_features();
+    let rows = x.len() / srht.n_features;
     let mut y = vec![T::of(f64::NAN); rows * srht.n_components()];
     let control = Control::new();
     let run = Run {
@@ -137,7 +137,7 @@ fn project_sparse<T: Hadamard + Element>(srht: &Srht, x: &[T], level: Level) -> 
     };
     let x = Sparse {
         values: x,
-        columns: srht.n_features(),
+        columns: srht.n_features,
     };
     srht.project_sparse(&x, &MatrixMut::of(&mut y, rows, srht.n_components()), &run)
         .expect("nobody cancels");

@@ -1,0 +1,210 @@
+"""The tables of the projection's results: ratios first, then every row, then the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from projections.results import (
+    Record,
+    bound,
+    median,
+    quickest,
+    rates,
+    read,
+    row,
+    seconds,
+    steady,
+)
+from projections.targets import MATMULS
+from tables import caption, markdown
+
+INPUTS = {
+    "normal": "dense, N(0, 1) times log-normal column scales",
+    "zipf": "CSR, Zipf's law, tf-idf",
+    "text": "CSR, the standard library's sources, tf-idf of words and pairs",
+}
+MEANING = {True: "met", False: "missed", None: "not measured"}
+
+
+def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield how many times as long as corekit each peer takes, and where corekit stands."""
+    yield [
+        "input",
+        "scikit-learn",
+        "fit + transform",
+        "matmul",
+        "RandBLAS",
+        "corekit ms",
+        "with out=",
+        "of bound",
+        "RMS error",
+        "scikit-learn's",
+    ]
+    for case in cases:
+        own, sparse = row(case, "corekit"), row(case, "sklearn-sparse")
+        if own is None:
+            continue
+        fresh = row(case, "corekit-fresh") or own
+        yield [
+            _sized(case),
+            _ratio(sparse, own, "new"),
+            _fitted(sparse, fresh),
+            _ratio(quickest(case, MATMULS, "new"), own, "new"),
+            _ratio(row(case, "randblas"), own, "out"),
+            milliseconds(median(own, "new")),
+            milliseconds(median(own, "out")),
+            _of_bound(case, own),
+            _distortion(own, "rms"),
+            _distortion(sparse, "rms") if sparse else "",
+        ]
+
+
+def details(case: Record) -> Iterator[list[str]]:
+    """Yield every row of a case, also those that failed or are absent."""
+    yield [
+        "tool",
+        "vs corekit",
+        "ms (min-max, MAD)",
+        "with out=",
+        "first call",
+        "fit",
+        "CPU ms",
+        "of bound",
+        "extra MB",
+        "RMS error",
+        "max",
+    ]
+    own = row(case, "corekit")
+    for each in case["rows"]:
+        if each["status"] != "ok":
+            yield [each["name"], each["status"], *[""] * 9]
+            continue
+        floor = each["role"] == "floor"
+        step = "new" if "new" in each["summary"] else "out"
+        told = each["summary"][step]
+        spread = ", ".join(
+            (
+                "-".join(milliseconds(told[name]) for name in ("min", "max")),
+                milliseconds(told["mad"]),
+            )
+        )
+        compared = each is not own and each["layout"] != "row" and not floor
+        yield [
+            each["name"],
+            _ratio(each, own, step) if own and compared else "",
+            f"{milliseconds(told['median'])} ({spread})" if step == "new" else "",
+            milliseconds(median(each, "out")) if "out" in each["summary"] else "",
+            "" if floor else milliseconds(median(each, "first")),
+            "" if floor else milliseconds(median(each, "fit")),
+            milliseconds(told["cpu_seconds"]),
+            "" if floor else _of_bound(case, each),
+            "" if floor else f"{each['summary']['first']['extra_bytes'] / 1e6:.0f}",
+            _distortion(each, "rms"),
+            _distortion(each, "max"),
+        ]
+
+
+def targets(cases: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield every target with what was measured."""
+    yield ["input", "target", "measured (rounds)", "met"]
+    for case in cases:
+        for each in case["targets"]:
+            value, ends = each["measured"], each["range"]
+            shown = "" if value is None else f"{value:.2f}"
+            shown += f" ({ends[0]:.2f}-{ends[1]:.2f})" if ends else ""
+            yield [_sized(case), f"{each['needed']} {each['what']}", shown, MEANING[each["met"]]]
+
+
+def notes(case: Record) -> list[str]:
+    """Return why rows of a case have no time."""
+    return [
+        f"{each['name']}: {each['status']}: {each['reason']}"
+        for each in case["rows"]
+        if each["status"] != "ok"
+    ]
+
+
+def machine_rates(case: Record) -> str:
+    """Return the rates that the bound is made of as a sentence."""
+    found = rates(case)
+    if found is None:
+        return "The rates of the machine were not measured."
+    return f"Reading X: {found[0] / 1e9:.1f} GB/s; writing Y: {found[1] / 1e9:.1f} GB/s."
+
+
+def provenance(case: Record) -> str:
+    """Return when, from what and with what a case was run."""
+    versions = "; ".join(dict.fromkeys(each["version"] for each in case["rows"] if each["version"]))
+    load = f"load {case['load']} before"
+    return f"{case['date']}, commit {case['commit']}, {case['rounds']} rounds, {load}: {versions}"
+
+
+def document(paths: Sequence[Path], *, short: bool = False) -> str:
+    """Return the tables of all results files as Markdown; in short, only the ratios."""
+    pieces = []
+    for path in paths:
+        found = read(path)
+        cases = found["cases"]
+        if not cases:
+            continue
+        pieces += [caption(found["machine"]), markdown(list(summary(cases)))]
+        if short:
+            continue
+        pieces += [markdown(list(targets(cases)))]
+        for case in cases:
+            pieces += [f"**{titled(case)}**, {provenance(case)}", markdown(list(details(case)))]
+            pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
+            pieces += [machine_rates(case)]
+    return "\n\n".join(pieces) + "\n"
+
+
+def titled(case: Record) -> str:
+    """Return what is projected to what, in words."""
+    source = case["input"]
+    each = f", {source['entries'] / source['rows']:.0f} entries a row" if source["entries"] else ""
+    return f"{_sized(case)}, {INPUTS[source['kind']]}{each}"
+
+
+def milliseconds(value: float) -> str:
+    """Return seconds as milliseconds, with about three figures."""
+    scaled = 1e3 * value
+    digits = next((n for n, least in enumerate((100, 10, 0.1)) if scaled >= least), 4)
+    return f"{scaled:.{digits}f}"
+
+
+def _sized(case: Record) -> str:
+    source = case["input"]
+    name = {"normal": "", "zipf": "CSR ", "text": "text "}[source["kind"]]
+    return f"{name}{source['rows']:,} x {source['columns']:,} to {case['n_components']:,}"
+
+
+def _ratio(other: Record | None, own: Record, step: str) -> str:
+    """Return how many times as long the other takes, and the range over the rounds."""
+    if other is None:
+        return ""
+    pairs = zip(seconds(other, step), seconds(own, step), strict=True)
+    rounds = [theirs / ours for theirs, ours in pairs]
+    ends = f" ({_times(min(rounds))}-{_times(max(rounds))})" if len(rounds) > 1 else ""
+    return f"{_times(median(other, step) / median(own, step))}x{ends}"
+
+
+def _fitted(other: Record | None, own: Record) -> str:
+    if other is None:
+        return ""
+    both = [median(each, "fit") + median(each, "new") for each in (other, own)]
+    return f"{_times(both[0] / both[1])}x"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"
+
+
+def _of_bound(case: Record, row: Record) -> str:
+    least = bound(case, row)
+    return f"{_times(median(row, steady(row)) / least)}x" if least else ""
+
+
+def _distortion(row: Record, name: str) -> str:
+    found = row["summary"].get("distortion")
+    return f"{found[name]:.3f}" if found else ""

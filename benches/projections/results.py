@@ -1,0 +1,128 @@
+"""The results file: what it holds, how it is written, and the figures that follow from it.
+
+A case holds everything needed to read it: date, commit, versions, every round of every row, their
+medians and spread, and what became of the targets. Cases may be run again one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+STEPS = ("fit", "first", "new", "out")
+
+# A row, case or result as JSON gives it.
+Record = dict[str, Any]
+
+
+def read(path: Path) -> Record:
+    """Return the results in a file; those of a file that is not there are empty."""
+    try:
+        found: Record = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {"job": "projection", "machine": {}, "cases": []}
+    return found
+
+
+def add(path: Path, machine: Record, case: Record) -> None:
+    """Put a case into a results file, in place of the one it had under that name."""
+    found = read(path)
+    if found["machine"] not in ({}, machine):
+        raise SystemExit(f"{path.name} holds results of another machine: {found['machine']}")
+    found["machine"] = machine
+    names = [known["name"] for known in found["cases"]]
+    if case["name"] in names:
+        found["cases"][names.index(case["name"])] = case
+    else:
+        found["cases"].append(case)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(found, indent=1) + "\n")
+    os.replace(unfinished, path)
+
+
+def summarised(row: Record) -> Record:
+    """Return the medians and the spread of a row's rounds."""
+    rounds = row["rounds"]
+    summary: Record = {}
+    for step in STEPS:
+        seconds = [each[step]["seconds"] for each in rounds if step in each]
+        if seconds:
+            middle = statistics.median(seconds)
+            summary[step] = {
+                "median": middle,
+                "min": min(seconds),
+                "max": max(seconds),
+                "mad": statistics.median(abs(each - middle) for each in seconds),
+                "rounds": len(seconds),
+            }
+    firsts = [each["first"] for each in rounds if "first" in each]
+    drawn = [first["distortion"] for first in firsts if "distortion" in first]
+    if firsts:
+        for name in ("growth_bytes", "extra_bytes"):
+            summary["first"][name] = max(first.get(name, 0) for first in firsts)
+    for mode in ("new", "out"):
+        if mode in summary:
+            told = [each[mode] for each in rounds]
+            summary[mode]["growth_bytes"] = max(each["growth_bytes"] for each in told)
+            summary[mode]["cpu_seconds"] = statistics.median(each["cpu_seconds"] for each in told)
+    if drawn:
+        summary["distortion"] = {
+            "matrices": len(drawn),
+            "pairs": drawn[0]["pairs"],
+            "bias": statistics.fmean(each["bias"] for each in drawn),
+            "rms": statistics.fmean(each["rms"] ** 2 for each in drawn) ** 0.5,
+            "max": max(each["max"] for each in drawn),
+        }
+    return summary
+
+
+def row(case: Record, name: str) -> Record | None:
+    """Return the row of this name if it has times."""
+    found = (each for each in case["rows"] if each["name"] == name and each["status"] == "ok")
+    return next(found, None)
+
+
+def seconds(row: Record, step: str) -> list[float]:
+    """Return the seconds of a step in all rounds that have it."""
+    return [each[step]["seconds"] for each in row["rounds"] if step in each]
+
+
+def median(row: Record, step: str) -> float:
+    """Return the median of the seconds of a step."""
+    return statistics.median(seconds(row, step))
+
+
+def steady(row: Record) -> str:
+    """Return the step that says how fast a row can be: `out` where it takes one."""
+    return "out" if "out" in row["summary"] else "new"
+
+
+def quickest(case: Record, names: Sequence[str], step: str) -> Record | None:
+    """Return which of these rows has the least median."""
+    rows = [each for name in names if (each := row(case, name)) and step in each["summary"]]
+    return min(rows, key=lambda each: median(each, step), default=None)
+
+
+def rates(case: Record) -> tuple[float, float] | None:
+    """Return the bytes a second of reading X and of writing Y, by the medians of the rounds."""
+    read_x, write_y = row(case, "read-x"), row(case, "write-y")
+    if read_x is None or write_y is None:
+        return None
+    return (
+        read_x["input_bytes"] / median(read_x, "new"),
+        write_y["output_bytes"] / median(write_y, "new"),
+    )
+
+
+def bound(case: Record, row: Record) -> float | None:
+    """Return the seconds that reading a row's input once and writing its output once would take."""
+    found = rates(case)
+    if found is None:
+        return None
+    return float(row["input_bytes"] / found[0] + row["output_bytes"] / found[1])

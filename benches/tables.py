@@ -1,0 +1,35 @@
+"""How tables look, in Markdown and on a terminal, and what stands above them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def plain(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table for a terminal: first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return the same as Markdown."""
+    ruled = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
+
+
+def caption(machine: dict[str, Any]) -> str:
+    """Return what kind of machine the figures below come from."""
+    kind = "virtual machine" if machine["virtual"] else "machine"
+    return (
+        f"{kind.capitalize()} with {machine['cpus']} CPUs ({machine['cpu']}), "
+        f"{machine['memory_gib']:.0f} GiB, {machine['filesystem']}, "
+        f"{machine['system']} {machine['kernel']}:"
+    )

@@ -1,0 +1,17 @@
+"""What the core takes with every call on matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypedDict
+
+# An ndarray of two dimensions, and its dtype: "bfloat16" is stored as uint16.
+Array: TypeAlias = "tuple[Any, str]"
+
+
+class How(TypedDict):
+    """How a call runs: its most threads, its instruction set, and who is told how far it is."""
+
+    threads: int
+    level: str | None
+    progress: Callable[[int, int | None, str], object] | None

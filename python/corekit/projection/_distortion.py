@@ -1,0 +1,845 @@
+"""What a projection did to the distances between the rows of some data.
+
+The sample is a public formula over words of
+``numpy.random.Philox(key=seed, counter=[0, 0, stream, 2**32 + 1])``. Nothing else uses
+this last counter word, so a seed may be shared with the projection that is measured. A
+word w draws number ``w * m >> 64`` out of m; the sample is the first distinct numbers
+that a stream draws. Stream 0 draws pairs of rows, numbered ``j * (j - 1) / 2 + i`` for
+i < j; stream 1 draws the rows whose neighbours are searched for.
+
+All is float64 and goes block by block. A step takes some milliseconds, so Ctrl-C is
+heard soon. Neighbours are found with products of matrices, which are fast and round;
+what rounding leaves open is settled with differences of rows:
+
+1. Every squared distance ``|q|^2 + |x|^2 - 2 q.x`` comes with a bound of its error, so it
+   is an interval. Rows whose interval begins above the 10th smallest end of one cannot be
+   neighbours.
+2. The others, seldom more than ten, are compared by the sums of their squared differences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corekit import _checks, _replace, _seed
+from corekit.errors import InvalidArgumentError, MissingPackageError
+from corekit.projection import _arrays
+from corekit.projection._bounds import failure_for
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+WORST = 5
+NEIGHBOURS = 10
+
+# Numbers in one block: 8 MiB of float64.
+_CELLS = 1 << 20
+# Queries of one pass over the rows: so many numbers, and so many rows at most.
+_QUERY_CELLS = 8 * _CELLS
+_QUERY_ROWS = 1024
+# Neighbours whose squared distances agree to this part are as good as each other.
+_EQUAL = 1e-9
+# Of rows that agree so, this many are compared any further: the first.
+_TIED = 64
+
+_DOMAIN = (1 << 32) + 1
+_PAIRS, _QUERIES = 0, 1
+
+_Index: TypeAlias = slice | NDArray[np.int64]
+# Rows in float64: a C-ordered array, or a scipy.sparse.csr_array in canonical form. Both
+# are nobody else's, and finite.
+Block: TypeAlias = Any
+
+
+class PairError(NamedTuple):
+    """Two rows, i < j, and the relative error of their squared distance."""
+
+    i: int
+    j: int
+    error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistortionReport:
+    """What a projection did to the squared distances between sampled pairs of rows.
+
+    The error of a pair is ``|y_i - y_j|**2 / |x_i - x_j|**2 - 1``. What is expected is
+    what k independent Gaussian components do to any data: ``k * (1 + error)`` has the
+    chi-square distribution of k degrees, so errors have mean 0 and variance 2/k.
+
+    Attributes
+    ----------
+    n_rows, n_features, n_components : int
+        Rows, and columns before and after.
+    eps : float
+        The error that counts as too large.
+    seed : int
+        The seed of the sample: the one given, or the one that was drawn.
+    n_pairs : int
+        Pairs that were measured.
+    zero_pairs : int
+        Pairs that were drawn and left out, because their rows are equal.
+    bias, rms : float
+        Mean of the errors, and the root of the mean of their squares.
+    max_error : float
+        Largest magnitude of an error.
+    quantiles : mapping of float to float
+        Quantiles of the errors, by level.
+    outside : float
+        Share of the pairs with an error beyond ±eps.
+    worst : tuple of PairError
+        The pairs with the errors largest in magnitude, the largest first.
+    expected_rms, expected_outside : float
+        What k Gaussian components would give.
+    n_neighbours, n_queries : int
+        Nearest neighbours searched for, and rows whose neighbours were searched for.
+    recall : float or None
+        Share of the neighbours after projection that are neighbours before it; None
+        without queries.
+    pairs : ndarray of int64, shape (n_pairs, 2)
+        The pairs that were measured, i < j, by j and then by i. Read-only, neither
+        compared nor part of `to_dict`, and so are `errors`.
+    errors : ndarray of float64, shape (n_pairs,)
+        Their errors.
+    """
+
+    n_rows: int
+    n_features: int
+    n_components: int
+    eps: float
+    seed: int
+    n_pairs: int
+    zero_pairs: int
+    bias: float
+    rms: float
+    max_error: float
+    quantiles: Mapping[float, float] = field(hash=False)  # a dict, which has no hash
+    outside: float
+    worst: tuple[PairError, ...]
+    expected_rms: float
+    expected_outside: float
+    n_neighbours: int
+    n_queries: int
+    recall: float | None
+    pairs: NDArray[np.int64] = field(repr=False, compare=False)
+    errors: NDArray[np.float64] = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as a dictionary that JSON can hold, without the single errors.
+
+        The seed is a string, because most readers of JSON keep 53 bits of a number.
+        """
+        result = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        del result["pairs"], result["errors"]
+        result["seed"] = str(self.seed)
+        result["quantiles"] = {f"{level:g}": error for level, error in self.quantiles.items()}
+        result["worst"] = [pair._asdict() for pair in self.worst]
+        return result
+
+    def to_json(self) -> str:
+        """Return the report as one line of JSON."""
+        return json.dumps(self.to_dict())
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw a histogram of the errors, with ±eps and the density that is expected.
+
+        Parameters
+        ----------
+        path
+            Where to save the figure, in the format that the name ends in. A file there
+            is replaced in one step.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The figure, which a notebook shows.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed. It comes with ``corekit[plot]``.
+        InvalidArgumentError
+            The name does not end in a format that matplotlib writes.
+        FileError
+            The figure cannot be saved.
+        """
+        try:
+            module = importlib.import_module("matplotlib.figure")
+        except ImportError:
+            raise MissingPackageError(
+                "plot needs matplotlib, which is not installed: pip install 'corekit[plot]'"
+            ) from None
+        # Not through pyplot: its current figure and its backend are the caller's.
+        figure = module.Figure(figsize=(7, 4), layout="constrained")
+        kind = None if path is None else _format(figure, os.fspath(path))
+        self._draw(figure.subplots())
+        if path is not None:
+            image = io.BytesIO()
+            figure.savefig(image, format=kind)
+            left = image.getbuffer()
+            with _replace.replacing(os.fspath(path), len(left)) as descriptor:
+                while left:
+                    left = left[os.write(descriptor, left) :]
+        return figure
+
+    def _draw(self, axes: Any) -> None:
+        axes.hist(self.errors, bins=_edges(self.errors), density=True, alpha=0.5, label="measured")
+        k = self.n_components
+        reach = 1.05 * max(self.max_error, self.eps, 4 * self.expected_rms)
+        errors = np.linspace(max(-1.0, -reach), reach, 1001)[1:]
+        axes.plot(errors, _density(errors, k), label=f"expected of {k:,} components")
+        for edge in (-self.eps, self.eps):
+            axes.axvline(edge, color="black", linestyle="--", linewidth=1)
+        axes.set_xlabel("relative error of the squared distance")
+        axes.set_ylabel("density")
+        axes.set_title(
+            f"{self.n_pairs:,} pairs, {self.outside:.2%} outside ±{self.eps:g}, "
+            f"{self.expected_outside:.2%} expected"
+        )
+        axes.legend()
+
+    def __str__(self) -> str:
+        compared = (
+            ("", "measured", "expected"),
+            ("bias", f"{self.bias:+.4f}", "0"),
+            ("RMS", f"{self.rms:.4f}", f"{self.expected_rms:.4f}"),
+            (f"outside ±{self.eps:g}", f"{self.outside:.2%}", f"{self.expected_outside:.2%}"),
+            ("largest", f"{self.max_error:.4f}", ""),
+        )
+        worst = [f"{pair.error:+9.4f}  rows {pair.i} and {pair.j}" for pair in self.worst]
+        found = "" if self.recall is None else f"{self.recall:9.1%}  of "
+        every = self.n_rows * (self.n_rows - 1) // 2
+        rows = [
+            (
+                "data",
+                f"{self.n_rows:,} rows, {self.n_features:,} features, "
+                f"{self.n_components:,} components",
+            ),
+            ("pairs", f"{self.n_pairs:,} of {every:,}; {self.zero_pairs:,} of equal rows left out"),
+            ("error", "|y_i - y_j|^2 / |x_i - x_j|^2 - 1"),
+            *((label, f"{measured:>9}{expected:>10}") for label, measured, expected in compared),
+            ("quantiles", "".join(f"{level:>9.0%}" for level in self.quantiles)),
+            ("", "".join(f"{error:>+9.4f}" for error in self.quantiles.values())),
+            *(("" if number else "worst pairs", text) for number, text in enumerate(worst)),
+            (f"recall at {self.n_neighbours}", f"{found}{self.n_queries:,} queries"),
+            ("seed", str(self.seed)),
+        ]
+        return "\n".join(f"{label:<15} {text}".rstrip() for label, text in rows)
+
+
+def distortion(
+    X: Any,
+    projection_or_Y: Any,
+    *,
+    eps: float = 0.1,
+    n_pairs: int = 10_000,
+    n_queries: int = 200,
+    seed: int | None,
+) -> DistortionReport:
+    """Measure what a projection did to the distances between the rows of X.
+
+    Parameters
+    ----------
+    X
+        The data, a row for each point, in any kind of array that `SparseProjection`
+        takes: of NumPy (memory maps, any order and strides), scipy.sparse, torch on the
+        CPU, or with DLPack. Sparse data stay sparse; what is not CSR is copied to CSR.
+    projection_or_Y
+        What was made of X: an array with as many rows, of any of these kinds, or an
+        object with ``project(rows)``, such as a `SparseProjection`. Then only those rows
+        are projected that are needed, a block at a time.
+    eps
+        The error that counts as too large, above 0 and below 1.
+    n_pairs
+        Pairs to sample, uniformly and without repetition; all pairs when there are no
+        more.
+    n_queries
+        Rows, sampled likewise, whose 10 nearest neighbours are searched for among all
+        rows, once in X and once after projection. 0 leaves this out, and with it the
+        only need to read all rows.
+    seed
+        The seed of the sample, below 2**128; None draws one, which the report tells. The
+        module's head says how the sample follows from it.
+
+    Returns
+    -------
+    DistortionReport
+        Bias, RMS, quantiles, worst pairs and what is expected of them, and the recall.
+
+    Raises
+    ------
+    InvalidArgumentError
+        An array is not two-dimensional, has no columns, fewer than 2 rows, a value that
+        is not finite among those that are read, or damaged indices; the numbers of rows
+        differ; all pairs are at distance zero; an option is out of its range.
+    ArgumentTypeError
+        An argument is of a type that is not taken.
+
+    Notes
+    -----
+    A pair of equal rows has no relative error. It is left out and counted.
+
+    The recall is the share of the neighbours after projection that are no farther away
+    in X than the 10th nearest there, to 9 digits. So it does not matter which of several
+    rows at one distance counts as the 10th in X. After projection, those of them that
+    come first are taken. A row is not its own neighbour. With fewer than 11 rows
+    all others are neighbours and the recall is 1.
+
+    Memory is some blocks of 8 MiB, 64 MiB of queries, and a few words for each pair. Time is
+    dominated by ``2 * n_rows * n_queries * (n_features + n_components)`` operations of
+    matrix products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.eye(4)
+    >>> report = distortion(X, X[:, :2] * 2, n_queries=0, seed=7)
+    >>> report.n_pairs, report.bias, report.max_error
+    (6, 1.0, 3.0)
+    >>> report.errors.tolist()
+    [3.0, 1.0, 1.0, 1.0, 1.0, -1.0]
+    """
+    x = rows_of("X", X)
+    if hasattr(projection_or_Y, "project") and not isinstance(projection_or_Y, type):
+        y: Rows = _Projected("the projection of X", x, projection_or_Y)
+    else:
+        y = rows_of("Y", projection_or_Y)
+    return measure(x, y, eps=eps, n_pairs=n_pairs, n_queries=n_queries, seed=seed)
+
+
+def measure(
+    x: Rows, y: Rows, *, eps: object, n_pairs: object, n_queries: object, seed: object
+) -> DistortionReport:
+    """Do what `distortion` does, with rows whose names the errors are to show."""
+    limit = fraction("eps", eps)
+    wanted = _checks.integer("n_pairs", n_pairs, low=1)
+    asked = _checks.integer("n_queries", n_queries, low=0)
+    key = _seed.resolve(seed)
+    n = x.n_rows
+    x.check_length(2)
+    if y.n_rows != n:
+        raise InvalidArgumentError(
+            f"{y.name} must have as many rows as {x.name}, {n}, got {y.n_rows}"
+        )
+    pairs, errors, zero = _pair_errors(x, y, _pairs(key, n, wanted))
+    queries = _sample(key, _QUERIES, n, asked)
+    count = min(NEIGHBOURS, n - 1)
+    magnitudes = np.abs(errors)
+    # Stable, so that of equal errors the first pair comes first.
+    largest = np.argsort(-magnitudes, kind="stable")[:WORST]
+    for array in (pairs, errors):
+        array.flags.writeable = False
+    return DistortionReport(
+        n_rows=n,
+        n_features=x.n_columns,
+        n_components=y.n_columns,
+        eps=limit,
+        seed=key,
+        n_pairs=len(errors),
+        zero_pairs=zero,
+        bias=float(errors.mean()),
+        rms=math.sqrt(float(np.square(errors).mean())),
+        max_error=float(magnitudes.max()),
+        quantiles=dict(zip(QUANTILES, np.quantile(errors, QUANTILES).tolist(), strict=True)),
+        outside=float((magnitudes > limit).mean()),
+        worst=tuple(
+            PairError(int(i), int(j), float(error))
+            for (i, j), error in zip(pairs[largest], errors[largest], strict=True)
+        ),
+        expected_rms=math.sqrt(2 / y.n_columns),
+        expected_outside=failure_for(None, y.n_columns, limit, pairs=1),
+        n_neighbours=count,
+        n_queries=len(queries),
+        recall=_recall(x, y, queries, count) if len(queries) else None,
+        pairs=pairs,
+        errors=errors,
+    )
+
+
+def fraction(name: str, value: object) -> float:
+    """Return `value`, which must be a number above 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise _checks.wrong_type(name, "a number", value)
+    if not 0 < value < 1:
+        raise InvalidArgumentError(f"{name} must be above 0 and below 1, got {value}")
+    return float(value)
+
+
+# The sample.
+
+
+def _pairs(seed: int, n_rows: int, count: int) -> NDArray[np.int64]:
+    """Draw pairs of rows, by number."""
+    number = _sample(seed, _PAIRS, n_rows * (n_rows - 1) // 2, count)
+    # The root is off by one at most, where rounding lifts it over a whole number or not.
+    j = ((1 + np.sqrt(1 + 8 * number.astype(np.float64))) / 2).astype(np.int64)
+    j -= j * (j - 1) // 2 > number
+    j += j * (j + 1) // 2 <= number
+    return np.stack((number - j * (j - 1) // 2, j), axis=1)
+
+
+def _sample(seed: int, stream: int, population: int, count: int) -> NDArray[np.int64]:
+    """Draw distinct numbers below `population`, in ascending order."""
+    if count >= population:
+        return np.arange(population, dtype=np.int64)
+    words = np.random.Philox(key=seed, counter=[0, 0, stream, _DOMAIN])
+    drawn = np.empty(0, dtype=np.int64)
+    while len(drawn) < count:
+        more = _scaled(words.random_raw(count), population).astype(np.int64)
+        drawn = np.concatenate((drawn, more))
+        first = np.unique(drawn, return_index=True)[1]
+        drawn = drawn[np.sort(first)]
+    return np.sort(drawn[:count])
+
+
+def _scaled(words: NDArray[np.uint64], population: int) -> NDArray[np.uint64]:
+    """Return ``words * population >> 64``, from products of halves that fit 64 bits."""
+    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
+    upper, lower = np.uint64(population >> 32), np.uint64(population & 0xFFFFFFFF)
+    middle = (words >> half) * lower + ((words & low) * lower >> half)
+    rest = (middle & low) + (words & low) * upper
+    scaled: NDArray[np.uint64] = (words >> half) * upper + (middle >> half) + (rest >> half)
+    return scaled
+
+
+# What is expected.
+
+
+def _density(errors: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """Return the density of a chi-square variable of k degrees, over k, less 1."""
+    half = k / 2
+    logs = (half - 1) * np.log1p(errors) - half * errors
+    constant = half * math.log(half) - half - math.lgamma(half)
+    density: NDArray[np.float64] = np.exp(logs + constant)
+    return density
+
+
+# Pairs.
+
+
+def _pair_errors(
+    x: Rows, y: Rows, pairs: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
+    """Return the pairs of unequal rows, their errors, and how many others there are."""
+    i, j = np.ascontiguousarray(pairs.T)
+    errors = np.empty(len(pairs))
+    apart = np.empty(len(pairs), dtype=np.bool_)
+    for part in _parts(x.cells(i) + x.cells(j) + y.cells(i) + y.cells(j)):
+        before, before_power = _squared_distances(x, i[part], j[part])
+        after, after_power = _squared_distances(y, i[part], j[part])
+        apart[part] = before > 0
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            errors[part] = np.ldexp(after / before, after_power - before_power) - 1
+    if not apart.any():
+        raise InvalidArgumentError(
+            f"{x.name} must have rows that differ, got {len(pairs)} pairs of equal rows"
+        )
+    errors = errors[apart]
+    # The squares of errors are summed.
+    if not (np.abs(errors) < 2.0**500).all():
+        raise InvalidArgumentError(
+            f"{y.name} must have distances of the scale of those of {x.name}, got some "
+            "larger by 2**500"
+        )
+    return pairs[apart], errors, int(len(pairs) - len(errors))
+
+
+def _squared_distances(
+    rows: Rows, i: NDArray[np.int64], j: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the squared distances of pairs of rows as numbers and powers of 2."""
+    with np.errstate(over="ignore"):
+        return squared_norms(rows.name, rows.take(i) - rows.take(j))
+
+
+def squared_norms(name: str, block: Block) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the squared norms of rows as numbers and powers of 2, at any scale.
+
+    So a norm is zero only if the row is.
+    """
+    with np.errstate(over="ignore"):
+        sums = _plain_squared_norms(block)
+    powers = np.zeros(len(sums), dtype=np.int64)
+    odd = np.flatnonzero(~((sums > 2.0**-900) & (sums < 2.0**900)))
+    if len(odd):
+        sums[odd], powers[odd] = _scaled_squares(name, block[odd])
+    return sums, powers
+
+
+def _scaled_squares(name: str, block: Block) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    values, row = _stored(block)
+    peaks = np.zeros(block.shape[0])
+    np.maximum.at(peaks, row, np.abs(values))
+    if not np.isfinite(peaks).all():
+        raise InvalidArgumentError(
+            f"{name} must have differences that float64 can hold, got larger ones"
+        )
+    powers = np.frexp(peaks)[1].astype(np.int64)
+    squares = np.square(np.ldexp(values, -powers[row]))
+    return _summed(squares, row, len(peaks)), 2 * powers
+
+
+def _stored(block: Block) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the values of a block and the row of each, but for some zeros."""
+    if isinstance(block, np.ndarray):
+        row, _ = np.nonzero(block)
+        return block[block != 0], row
+    return block.data, np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+
+
+def _summed(
+    values: NDArray[np.float64], row: NDArray[np.int64], n_rows: int
+) -> NDArray[np.float64]:
+    # Without any values it counts, in integers.
+    return np.bincount(row, weights=values, minlength=n_rows).astype(np.float64)
+
+
+def _plain_squared_norms(block: Block) -> NDArray[np.float64]:
+    if isinstance(block, np.ndarray):
+        sums: NDArray[np.float64] = np.einsum("ij,ij->i", block, block)
+        return sums
+    values, row = _stored(block)
+    return _summed(np.square(values), row, block.shape[0])
+
+
+# Neighbours.
+
+
+def _recall(x: Rows, y: Rows, queries: NDArray[np.int64], count: int) -> float:
+    """Return the share of the neighbours in y that are neighbours in x."""
+    found, _ = _nearest(y, queries, count)
+    _, distances = _nearest(x, queries, count)
+    reached = distances[:, -1:] * (1 + _EQUAL)
+    again = _plain_distances(x, np.repeat(queries, count), found.ravel())
+    return float((again.reshape(found.shape) <= reached).mean())
+
+
+def _nearest(
+    rows: Rows, queries: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the nearest other rows of each query and their squared distances, ascending."""
+    found = np.empty((len(queries), count), dtype=np.int64)
+    distances = np.empty((len(queries), count))
+    step = max(1, min(_QUERY_ROWS, _QUERY_CELLS // rows.n_columns))
+    for start in range(0, len(queries), step):
+        group = queries[start : start + step]
+        candidates = _candidates(rows, group, count)
+        lengths = [len(some) for some in candidates]
+        every = np.concatenate(candidates)
+        exact = _plain_distances(rows, np.repeat(group, lengths), every)
+        ends = np.cumsum(lengths)
+        for number, end in enumerate(ends.tolist()):
+            some = slice(end - lengths[number], end)
+            # Candidates ascend, so that of equal distances the first row comes first.
+            order = np.argsort(exact[some], kind="stable")[:count]
+            found[start + number] = every[some][order]
+            distances[start + number] = exact[some][order]
+    return found, distances
+
+
+def _plain_distances(rows: Rows, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the squared distances of pairs of rows."""
+    squared = np.empty(len(i))
+    for part in _parts(rows.cells(i) + rows.cells(j)):
+        squared[part] = np.ldexp(*_squared_distances(rows, i[part], j[part]))
+    return squared
+
+
+class _Reach:
+    """The rows that may be among the nearest of one query, as intervals of distances."""
+
+    def __init__(self) -> None:
+        self.rows = np.empty(0, dtype=np.int64)
+        self._low = np.empty(0)
+        self._high = np.empty(0)
+
+    def add(
+        self,
+        rows: NDArray[np.int64],
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        limit: float,
+    ) -> None:
+        """Take more rows, which come after those there, and drop those beyond the limit."""
+        rows = np.concatenate((self.rows, rows))
+        low = np.concatenate((self._low, low))
+        high = np.concatenate((self._high, high))
+        # One-hot rows all have the same distance, and there may be millions.
+        tied = (low >= limit * (1 - _EQUAL)) & (high <= limit * (1 + _EQUAL))
+        kept = (low <= limit) & ~(tied & (np.cumsum(tied) > _TIED))
+        self.rows, self._low, self._high = rows[kept], low[kept], high[kept]
+
+
+def _candidates(rows: Rows, group: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
+    """Return, for each query of a group, rows that its nearest ones are among."""
+    search = _Search(rows.take(group), rows.terms)
+    reaches = [_Reach() for _ in group]
+    nearest = np.full((len(group), count), np.inf)
+    own_row = np.arange(len(group))
+    for start, stop in rows.spans(max(1, _CELLS // len(group))):
+        with np.errstate(over="ignore", invalid="ignore"):
+            low, high = search.intervals(rows.take(slice(start, stop)))
+        if not np.isfinite(high).all():
+            raise InvalidArgumentError(
+                f"{rows.name} must have squared distances that float64 can hold, got larger ones"
+            )
+        inside = (group >= start) & (group < stop)
+        low[own_row[inside], group[inside] - start] = np.inf
+        high[own_row[inside], group[inside] - start] = np.inf
+        ends = np.concatenate((nearest, high), axis=1)
+        nearest = np.partition(ends, count - 1, axis=1)[:, :count]
+        limits = nearest[:, -1]
+        near = low <= limits[:, np.newaxis]
+        for number in np.flatnonzero(near.any(axis=1)).tolist():
+            at = np.flatnonzero(near[number] & np.isfinite(low[number]))
+            reaches[number].add(
+                start + at, low[number, at], high[number, at], float(limits[number])
+            )
+    return [reach.rows for reach in reaches]
+
+
+class _Search:
+    """Squared distances from a few queries to many rows, by matrix products."""
+
+    def __init__(self, queries: Block, terms: int) -> None:
+        # A product of n terms is off by n units of rounding of |q| |x|, at most; so are the
+        # squares, and there is a factor of 2 to spare for what else is rounded.
+        self._unit = 4 * (terms + 8) * 2.0**-53
+        self._is_dense = isinstance(queries, np.ndarray)
+        # Data far from zero lose digits in the products; the difference does not mind.
+        self._centre = queries.mean(axis=0) if self._is_dense else None
+        queries = queries - self._centre if self._is_dense else queries
+        self._norms = _plain_squared_norms(queries)[:, np.newaxis]
+        self._queries = queries if self._is_dense else queries.T.tocsr()
+
+    def intervals(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return bounds of the squared distances, queries by rows."""
+        if self._is_dense:
+            block -= self._centre
+            products = self._queries @ block.T
+        else:
+            products = (block @ self._queries).toarray().T
+        norms = self._norms + _plain_squared_norms(block)
+        width = self._unit * norms
+        norms -= 2 * products
+        return norms - width, norms + width
+
+
+# Rows of all kinds of arrays.
+
+
+class Rows:
+    """The rows of a matrix, in float64 a block at a time.
+
+    Attributes
+    ----------
+    name : str
+        What errors call the matrix.
+    n_rows, n_columns : int
+        Its shape.
+    terms : int
+        The most numbers that a product of two rows is a sum of.
+    """
+
+    __slots__ = ("n_columns", "n_rows", "name", "terms")
+
+    def __init__(self, name: str, shape: Sequence[int], terms: int) -> None:
+        self.name = name
+        self.n_rows, self.n_columns = map(int, shape)
+        self.terms = terms
+        if self.n_columns < 1:
+            raise InvalidArgumentError(f"{name} must have at least 1 column, got 0")
+
+    def check_length(self, low: int) -> None:
+        """Refuse fewer rows than these, and more than pairs are drawn of."""
+        _checks.integer(f"the number of rows of {self.name}", self.n_rows, low=low, high=1 << 31)
+
+    def native(self, index: _Index) -> Any:
+        """Return rows as they are, as what `project` is to be given."""
+        raise NotImplementedError
+
+    def take(self, index: _Index) -> Block:
+        """Return rows in float64, finite, in memory of their own."""
+        raise NotImplementedError
+
+    def cells(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many numbers each of these rows takes in a block."""
+        return np.full(len(index), self.n_columns)
+
+    def spans(self, most: int) -> Iterator[tuple[int, int]]:
+        """Cut all rows into blocks that are not too large, of `most` rows at most."""
+        step = max(1, min(most, _CELLS // self.n_columns))
+        for start in range(0, self.n_rows, step):
+            yield start, min(start + step, self.n_rows)
+
+
+class _Dense(Rows):
+    """An array in memory, or in a memory map."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, name: str, found: _arrays.Dense) -> None:
+        super().__init__(name, found.shape, found.shape[1])
+        self._found = found
+
+    def native(self, index: _Index) -> Any:
+        return self._found.wrap(self._found.values[index], self._found.dtype)
+
+    def take(self, index: _Index) -> Block:
+        some = self._found.values[index]
+        if self._found.dtype == "bfloat16":
+            # The upper half of a float32.
+            some = (some.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return _finite(self.name, np.array(some, dtype=np.float64, order="C"), index)
+
+
+class _Sparse(Rows):
+    """A CSR array or matrix of scipy, which may have unsorted rows and duplicates."""
+
+    __slots__ = ("_csr", "_starts")
+
+    def __init__(self, name: str, csr: Any) -> None:
+        self._csr = csr
+        self._starts = np.asarray(csr.indptr, dtype=np.int64)
+        super().__init__(name, csr.shape, int(np.diff(self._starts).max(initial=0)))
+
+    def native(self, index: _Index) -> Any:
+        return self._csr[index]
+
+    def take(self, index: _Index) -> Block:
+        some = self._csr[index]
+        # Copied: what is brought into canonical form must not be the caller's.
+        data = np.array(some.data, dtype=np.float64)
+        parts = (data, some.indices.copy(), some.indptr.copy())
+        block = sys.modules["scipy.sparse"].csr_array(parts, shape=some.shape)
+        block.sum_duplicates()
+        return _finite(self.name, block, index)
+
+    def cells(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        lengths: NDArray[np.int64] = self._starts[index + 1] - self._starts[index]
+        return lengths
+
+    def spans(self, most: int) -> Iterator[tuple[int, int]]:
+        return _greedy(self._starts, most)
+
+
+class _Projected(Rows):
+    """What a projection makes of rows, made when it is needed."""
+
+    __slots__ = ("_projection", "_x")
+
+    def __init__(self, name: str, x: Rows, projection: Any) -> None:
+        self._x = x
+        self._projection = projection
+        x.check_length(1)
+        first = rows_of(name, projection.project(x.native(slice(0, 1))))
+        super().__init__(name, (x.n_rows, first.n_columns), first.n_columns)
+
+    def take(self, index: _Index) -> Block:
+        rows = self._x.native(index)
+        made = rows_of(self.name, self._projection.project(rows))
+        if (made.n_rows, made.n_columns) != (rows.shape[0], self.n_columns):
+            raise InvalidArgumentError(
+                f"{self.name} must have a row of {self.n_columns} for each of {rows.shape[0]}, "
+                f"got {made.n_rows} of {made.n_columns}"
+            )
+        block = made.take(slice(None))
+        return block if isinstance(block, np.ndarray) else block.toarray()
+
+    def cells(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._x.cells(index) + self.n_columns
+
+    def spans(self, most: int) -> Iterator[tuple[int, int]]:
+        return self._x.spans(max(1, min(most, _CELLS // self.n_columns)))
+
+
+def rows_of(name: str, value: Any) -> Rows:
+    """Return the rows of an array of any kind that is taken."""
+    found = _arrays.matrix(name, value)
+    if isinstance(found, _arrays.Dense):
+        return _Dense(name, found)
+    _check_indices(name, found)
+    return _Sparse(name, value.tocsr())
+
+
+def _check_indices(name: str, found: _arrays.Sparse) -> None:
+    """Refuse a damaged sparse array, which SciPy would read beyond its end."""
+    major, minor = found.shape[::-1] if found.by_columns else found.shape
+    starts, indices = found.indptr, found.indices
+    if len(starts) != major + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
+        raise InvalidArgumentError(
+            f"{name}.indptr must be {major + 1} numbers that ascend from 0, got others"
+        )
+    stored = min(len(indices), found.values.shape[1])
+    if starts[-1] > stored:
+        raise InvalidArgumentError(
+            f"{name}.indptr must end at {stored} or before, got {starts[-1]}"
+        )
+    used = indices[: starts[-1]]
+    if len(used) and not 0 <= used.min() <= used.max() < minor:
+        raise InvalidArgumentError(
+            f"{name}.indices must be at least 0 and below {minor}, got {used.min()} to {used.max()}"
+        )
+
+
+def _finite(name: str, block: Block, index: _Index) -> Block:
+    """Return a block whose values are all finite; else name the first that is not."""
+    values = block if isinstance(block, np.ndarray) else block.data
+    if np.isfinite(values).all():
+        return block
+    at = np.argwhere(~np.isfinite(values))[0]
+    if isinstance(block, np.ndarray):
+        row, column = at.tolist()
+    else:
+        row = int(np.searchsorted(block.indptr, at[0], side="right")) - 1
+        column = int(block.indices[at[0]])
+    row = (index.start or 0) + row if isinstance(index, slice) else int(index[row])
+    raise InvalidArgumentError(
+        f"{name} must be finite, got {values[tuple(at)]} in row {row}, column {column}"
+    )
+
+
+def _parts(cells: NDArray[np.int64]) -> Iterator[slice]:
+    """Cut rows or pairs that take so many cells each into parts that are not too large."""
+    ends = np.concatenate(([0], np.cumsum(cells)))
+    for start, stop in _greedy(ends, len(cells)):
+        yield slice(start, stop)
+
+
+def _greedy(ends: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    start, last = 0, len(ends) - 1
+    while start < last:
+        stop = int(np.searchsorted(ends, ends[start] + _CELLS, side="right")) - 1
+        stop = min(max(stop, start + 1), start + most, last)
+        yield start, stop
+        start = stop
+
+
+# Figures.
+
+
+def _edges(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the edges of a histogram's bins: by Freedman and Diaconis, up to 200."""
+    edges = np.histogram_bin_edges(errors, "fd") if len(errors) > 1 else errors
+    if 2 <= len(edges) <= 201:
+        return edges
+    return np.histogram_bin_edges(errors, min(200, max(1, len(edges) - 1)))
+
+
+def _format(figure: Any, path: str) -> str:
+    """Return the format that a name ends in."""
+    kind = os.path.splitext(path)[1].removeprefix(".").lower()
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if kind not in known:
+        raise InvalidArgumentError(f"path must end in one of {', '.join(known)}, got {path!r}")
+    return kind

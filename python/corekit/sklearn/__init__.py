@@ -1,0 +1,36 @@
+"""scikit-learn's random projections, by corekit's kernels: change one import.
+
+``from sklearn.random_projection import SparseRandomProjection`` becomes
+``from corekit.sklearn import SparseRandomProjection``. Signatures, attributes, warnings
+and errors are those of scikit-learn; docs/scikit-learn.md says what differs and why.
+
+This package needs scikit-learn 1.6 or newer: ``pip install 'corekit[sklearn]'``.
+
+Table of contents
+-----------------
+`SparseRandomProjection`
+    Project with a sparse sign matrix: the same number of non-zeros for every feature.
+`GaussianRandomProjection`
+    Project with a matrix of Gaussian entries that is never stored.
+`johnson_lindenstrauss_min_dim`
+    scikit-learn's bound; `corekit.projection.min_components` has better ones.
+"""
+
+try:
+    # The youngest of all that is needed, so that a version too old is told apart here.
+    from sklearn.utils.validation import validate_data as _validate_data  # noqa: F401
+except ImportError as _error:
+    raise ImportError(
+        "corekit.sklearn needs scikit-learn 1.6 or newer: pip install 'corekit[sklearn]'",
+        name=_error.name,
+    ) from _error
+
+from corekit.sklearn._bound import johnson_lindenstrauss_min_dim
+from corekit.sklearn._gaussian import GaussianRandomProjection
+from corekit.sklearn._sparse import SparseRandomProjection
+
+__all__ = [
+    "GaussianRandomProjection",
+    "SparseRandomProjection",
+    "johnson_lindenstrauss_min_dim",
+]

@@ -1,0 +1,81 @@
+"""The promise: beyond its output a call takes less than 16 MiB a thread, whatever the input.
+
+Nothing in proportion to the data, nothing in proportion to the matrix: the inputs here are some
+hundred MiB, and the matrices would be. What CSR and CSC keep is a table of a few bytes a feature.
+Measured as resident memory in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from projection import resident
+from projection.children import run
+from projection.formula import KINDS
+from projection.resident import MIB
+
+PER_THREAD = 16 * MIB
+# The pages of code that the call is the first to run, and what the allocator rounds up to.
+CODE = 2 * MIB
+
+BASE: dict[str, Any] = {
+    "kind": "block-stack",
+    "n": 20_000,
+    "d": 2048,
+    "k": 256,
+    "dtype": "float32",
+    "order": "C",
+    "form": "dense",
+    "call": "project",
+    "out": True,
+    "threads": 2,
+}
+
+
+def added(**changes: Any) -> int:
+    """Return what a call has added to resident memory beyond its output."""
+    said = json.loads(run(resident.__file__, json.dumps({**BASE, **changes})))
+    if not said["exact"]:
+        pytest.skip("the system does not let a process set its high-water mark back")
+    return int(said["added"]) - int(said["output"])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("out", [True, False])
+def test_project(threads: int, out: bool) -> None:
+    assert added(threads=threads, out=out) < threads * PER_THREAD + CODE
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int8"])
+def test_types_and_orders(dtype: str, order: str) -> None:
+    out = dtype != "int8"  # whose output is of another type
+    assert added(dtype=dtype, order=order, out=out) < 2 * PER_THREAD + CODE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds(kind: str) -> None:
+    n = 2000 if kind in ("iid", "gaussian") else BASE["n"]
+    assert added(kind=kind, n=n) < 2 * PER_THREAD + CODE
+    # A matrix that would take 256 MiB and more, on a few rows.
+    wide = {"kind": kind, "n": 4, "d": 262_144, "k": 512}
+    assert added(**wide) < 2 * PER_THREAD + CODE
+
+
+@pytest.mark.parametrize("call", ["adjoint", "left"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_calls(kind: str, call: str) -> None:
+    n = 2000 if kind in ("iid", "gaussian") else BASE["n"]
+    assert added(kind=kind, call=call, n=n) < 2 * PER_THREAD + CODE
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sparse_input(kind: str, form: str) -> None:
+    pytest.importorskip("scipy.sparse")
+    n, d = (2000, 20_000) if kind in ("iid", "gaussian", "srht") else (60_000, 200_000)
+    table = 2 * 8 * d  # of k below 32768 and 8 entries a column
+    assert added(kind=kind, form=form, n=n, d=d) < table + 2 * PER_THREAD + CODE
