@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypedDict
 
 # An ndarray of two dimensions, and its dtype: "bfloat16" is stored as uint16.
-Array: TypeAlias = "tuple[Any, str]"
+Array: TypeAlias = tuple[Any, str]
 
 
 class How(TypedDict):
