@@ -13,6 +13,7 @@ ALL = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "benches/README.md",
+    ROOT / "benches/projections/README.md",
 ]
 
 

@@ -48,8 +48,8 @@ _UNSYNCED_BYTES = 32 << 20
 # Seconds between two calls of a progress function.
 _PAUSE = 0.05
 
-# What is projected to measure the rate.
-_TRIAL_BYTES = 16 << 20
+# How long the rate is measured.
+_TRIAL_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -270,20 +270,17 @@ def run(
 
 
 def seconds(work: FilePlan, apply: Callable[[_arrays.Dense, _arrays.Dense], None]) -> float:
-    """Estimate the time of a run from its first rows, read and projected once they are warm."""
+    """Estimate the time of a run by reading and projecting for a moment, from the first row on."""
     source = work.source
-    rows = min(source.shape[0], max(1, _TRIAL_BYTES // source.row_bytes), work.block_rows)
-    if rows == 0:
-        return 0.0
-    out = _room((rows, work.n_components), work.result_dtype)
-    spent = 0.0
-    for _ in range(2):
-        with closing(_blocks(source, rows)) as blocks:
-            began = time.perf_counter()
-            _, block = next(blocks)
-            apply(_dense(block, source.dtype), _dense(out, work.result_dtype))
+    out = _room((work.block_rows, work.n_components), work.result_dtype)
+    began = time.perf_counter()
+    with closing(_blocks(source, work.block_rows)) as blocks:
+        for first, block in blocks:
+            apply(_dense(block, source.dtype), _dense(out[: len(block)], work.result_dtype))
             spent = time.perf_counter() - began
-    return spent * source.shape[0] / rows
+            if spent >= _TRIAL_SECONDS:
+                return spent * source.shape[0] / (first + len(block))
+    return time.perf_counter() - began
 
 
 def _dense(array: npt.NDArray[Any], dtype: str) -> _arrays.Dense:

@@ -2,12 +2,10 @@
 //!
 //! sums[rows][columns] += tile[rows][depth] x strip[depth][columns]. Every sum is one chain of fused
 //! multiply-adds over rising depth, so its bits depend on nothing else: not on the instruction set,
-//! nor on how rows, columns and depth are cut. A micro-kernel holds [`ROWS`] x [`width`]
-//! sums in registers while it goes through a strip (AVX-512; AVX2 does it in parts). There are no
-//! kernels for edges: tiles and strips are filled up with zeros, whose sums nobody reads.
+//! nor on how rows, columns and depth are cut. A micro-kernel holds [`ROWS`] x [`width`] sums in
+//! registers while it goes through a strip (AVX-512; AVX2 does it in parts). There are no kernels
+//! for edges: what lies beyond them in tiles and strips is multiplied too, and nobody reads it.
 #![allow(unsafe_code)]
-
-use std::any::TypeId;
 
 use corekit_base::real::Real;
 use corekit_base::simd::Level;
@@ -45,7 +43,13 @@ pub(super) fn multiply<T: Real>(
     sums: &mut [T],
 ) {
     let width = width::<T>();
-    assert!(rows.is_multiple_of(ROWS) && 0 < depth && depth <= DEPTH);
+    assert!(
+        rows.is_multiple_of(ROWS)
+            && 0 < depth
+            && depth <= DEPTH
+            && tile.len() >= rows * TILE_STRIDE
+            && panel.len() * rows == sums.len() * depth
+    );
     let kernel = kernel::<T>(level);
     let strips = panel.chunks_exact(depth * width);
     for (strip, sums) in strips.zip(sums.chunks_exact_mut(rows * width)) {
@@ -86,6 +90,7 @@ type Kernel<T> = unsafe fn(*const T, *const T, usize, *mut T);
 fn kernel<T: Real>(level: Level) -> Option<Kernel<T>> {
     #[cfg(target_arch = "x86_64")]
     {
+        use std::any::TypeId;
         let (single, double): (Kernel<f32>, Kernel<f64>) = match level {
             Level::Avx512 => (avx512_f32, avx512_f64),
             Level::Avx2 => (avx2_f32, avx2_f64),

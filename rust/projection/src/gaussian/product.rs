@@ -30,7 +30,7 @@ const SUM_BYTES: usize = 11 << 20;
 const PANEL_BYTES: usize = 4 << 20;
 
 /// Bytes of a row of sums.
-const ROW_BYTES: usize = 2048;
+const ROW_BYTES: usize = 4096;
 
 /// What the rows are multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ struct Plan {
 impl Plan {
     fn new<T>(rows: usize, depth: usize, columns: usize, threads: usize) -> Self {
         let (size, width) = (size_of::<T>(), width::<T>());
-        let threads = threads.clamp(1, rows.max(1)).min(256);
+        let threads = threads.clamp(1, 256);
         let widest = ROW_BYTES / size;
         let pieces = depth.div_ceil(DEPTH);
         let budget = threads * PANEL_BYTES;

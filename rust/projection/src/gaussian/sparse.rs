@@ -22,11 +22,11 @@ use crate::sparse::SparseRows;
 /// Rows of a task.
 const BLOCK: usize = 32;
 
-/// Entries of a round, for each worker: 24 bytes each.
+/// Entries of a round, for each worker: up to 40 bytes each.
 const ENTRIES: usize = 1 << 17;
 
 /// Bytes of sums that a worker is allowed.
-const SUM_BYTES: usize = 8 << 20;
+const SUM_BYTES: usize = 6 << 20;
 
 /// Bytes of each of the two panels that a worker is allowed, and of a piece.
 const PANEL_BYTES: usize = 2 << 20;
@@ -97,7 +97,9 @@ pub(crate) fn project_sparse<T: Real>(
     let entries = Entries::new(seed, k, run.level);
     let threads = run.threads.clamp(1, 256);
     let widest = k.clamp(1, ROW_BYTES / size_of::<T>());
-    let most = (threads * SUM_BYTES / (widest * size_of::<T>())).next_multiple_of(BLOCK);
+    // A few words beside the sums: where a row starts, and how far it is.
+    let row_bytes = widest * size_of::<T>() + 32;
+    let most = (threads * SUM_BYTES / row_bytes).next_multiple_of(BLOCK);
     let blocks = most.min(rows.rows()).div_ceil(BLOCK);
     let sums: Vec<_> = (0..blocks)
         .map(|_| {
