@@ -510,7 +510,7 @@ OUR_COLOUR, THEIR_COLOUR, THEORY_COLOUR = "#0072b2", "#d55e00", "#777"  # told a
 def _rms_panel(found: Record) -> Iterator[str]:
     left, right = 60, 380
     components = COMPONENTS["text"]
-    low, high = 0.03, 0.7
+    low, high = 0.03, 1.5
 
     def x(k: float) -> float:
         return left + 20 + (right - left - 40) * math.log(k / 64) / math.log(1000 / 64)
@@ -519,7 +519,7 @@ def _rms_panel(found: Record) -> Iterator[str]:
         return BOTTOM - (BOTTOM - TOP) * math.log(value / low) / math.log(high / low)
 
     yield _label((left + right) / 2, 22, "RMS error, text", "middle", weight="bold")
-    for value in (0.05, 0.1, 0.2, 0.5):
+    for value in (0.05, 0.1, 0.2, 0.5, 1):
         yield _line([(left, y(value)), (right, y(value))], "#ddd")
         yield _label(left - 6, y(value) + 4, f"{value}", "end")
     for k in components:
@@ -537,9 +537,9 @@ def _rms_panel(found: Record) -> Iterator[str]:
             f'<circle cx="{at:.1f}" cy="{value:.1f}" r="3.5" fill="{colour}"/>'
             for at, value in points
         )
-    yield _label(x(135), y(0.36), "scikit-learn sparse", "start", THEIR_COLOUR)
-    yield _label(x(64), y(0.118), "corekit, s = 8", "start", OUR_COLOUR)
-    yield _label(x(420), y(0.084), "√(2/k)", "start", THEORY_COLOUR)
+    yield _label(x(300), y(0.4), "scikit-learn sparse", "start", THEIR_COLOUR)
+    yield _label(x(80), y(0.075), "corekit, s = 8", "start", OUR_COLOUR)
+    yield _label(x(560), y(0.068), "√(2/k)", "start", THEORY_COLOUR)
 
 
 def _error_panel(found: Record) -> Iterator[str]:

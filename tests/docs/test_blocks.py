@@ -1,7 +1,8 @@
 """The examples of the README and the docs do what they show.
 
 Blocks marked ``python`` and ``console`` run from top to bottom, those of a page in one
-directory and, the Python ones, in one namespace. Others (``sh``, ``text``) are not run.
+directory and, the Python ones, in one namespace. Those marked ``python torch`` run where that
+package is installed. Others (``sh``, ``text``) are not run.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from docs import console, pages
@@ -34,9 +37,26 @@ def _console(example: Example) -> str:
     return console.problem(example.parsed, folder=folder, environment=environment, varying=varying)
 
 
+class Needing(PythonEvaluator):
+    """Python that is run where a package is installed."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__()
+        self._package = package
+
+    def __call__(self, example: Example) -> None:
+        """Run the block, or pass over it."""
+        if find_spec(self._package) is not None:
+            super().__call__(example)
+
+
 MARKDOWN = Sybil(
     [
         PythonCodeBlockParser(),
+        *(
+            CodeBlockParser(f"python {package}", Needing(package))
+            for package in ("scipy", "sklearn", "torch")
+        ),
         CodeBlockParser("console", _console),
         CodeBlockParser(VARYING, _console),
     ]

@@ -359,7 +359,7 @@ class SparseProjection:
         InvalidArgumentError, ArgumentTypeError
             A shape or dtype that does not fit.
         MemoryLimitError
-            The limit has no room for two rows; the message says what has.
+            The limit has no room for a row; the message says what has.
         InputFormatError
             The file is damaged, or has not the size that its shape demands.
         InputChangedError
@@ -381,7 +381,7 @@ class SparseProjection:
         _progress.check(progress)
         count = _threads.count(threads)
         work = _file.plan(source, self.n_components, memory_limit, count)
-        _file.run(work, self._block_projector(count), destination, progress)
+        _file.run(work, self._block_projector(work.threads), destination, progress)
 
     def _file_seconds(self, work: _file.FilePlan, *, threads: int) -> float:
         """Estimate what `project_file` would take, by projecting the first rows."""

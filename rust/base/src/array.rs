@@ -295,6 +295,20 @@ impl<'a> Matrix<'a> {
         );
     }
 
+    /// The cache lines of a tile, to be asked for one after the other before it is loaded.
+    pub fn ahead(&self, rows: Range<usize>, columns: Range<usize>) -> Ahead {
+        self.assert_inside(&rows, &columns);
+        let bytes = columns.len() * self.dtype.size();
+        let is_useful = self.strides[1] == self.dtype.size() as isize && bytes > SHORT;
+        Ahead {
+            from: self.at(rows.start, columns.start),
+            stride: self.strides[0],
+            rows: rows.len(),
+            row: 0,
+            lines: if is_useful { bytes.div_ceil(LINE) } else { 0 },
+        }
+    }
+
     /// Loads elements of row `row`, from column `first` on, into `out`.
     pub fn load_row<T: Real>(&self, row: usize, first: usize, out: &mut [T]) {
         self.assert_inside(&(row..row + 1), &(first..first + out.len()));
@@ -377,6 +391,68 @@ const SHORT: usize = 512;
 
 /// How many pieces ahead.
 const AHEAD: usize = 16;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// The cache lines of a tile that will be loaded ([`Matrix::ahead`]).
+///
+/// A processor foresees a row that is read from end to end, but not that computing will stop and
+/// the next piece of it will be wanted: who computes asks for it meanwhile, line by line.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead {
+    from: *const u8,
+    stride: isize,
+    rows: usize,
+    row: usize,
+    lines: usize,
+}
+
+impl Ahead {
+    /// No lines.
+    pub fn none() -> Self {
+        Self {
+            from: std::ptr::null(),
+            stride: 0,
+            rows: 0,
+            row: 0,
+            lines: 0,
+        }
+    }
+
+    /// How many lines are left.
+    pub fn len(&self) -> usize {
+        self.lines * self.rows - if self.lines > 0 { self.row } else { 0 }
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.lines == 0
+    }
+
+    /// Asks for the next line: rows take turns.
+    #[inline(always)]
+    pub fn ask(&mut self) {
+        if self.lines == 0 {
+            return;
+        }
+        let line = self.from.wrapping_offset(self.row as isize * self.stride);
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch reads nothing that a program sees, and never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+        self.row += 1;
+        if self.row == self.rows {
+            self.row = 0;
+            self.lines -= 1;
+            self.from = self.from.wrapping_add(LINE);
+        }
+    }
+}
 
 /// Asks for the cache lines of `bytes` bytes from `from` on; any address is good.
 #[inline(always)]
@@ -581,6 +657,14 @@ impl<'a> MatrixMut<'a> {
 #[inline(always)]
 unsafe fn store_strided<E: Element, T: Real>(to: *mut u8, step: isize, values: &[T]) {
     let to = to.cast::<E>();
+    if step == size_of::<E>() as isize {
+        // The same with a step that the compiler knows, and so by whole registers.
+        for (i, value) in values.iter().enumerate() {
+            // SAFETY: as below.
+            unsafe { to.add(i).write_unaligned(E::store(*value)) };
+        }
+        return;
+    }
     for (i, value) in values.iter().enumerate() {
         // SAFETY: the element is writable as the caller says; it need not be aligned.
         unsafe {

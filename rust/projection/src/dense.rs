@@ -6,7 +6,7 @@
 //! [`blocks`] for rows that lie together and wide blocks, and [`lists`] for all else.
 
 use corekit_base::aligned::Aligned;
-use corekit_base::array::{Matrix, MatrixMut};
+use corekit_base::array::{Ahead, Matrix, MatrixMut};
 use corekit_base::real::Real;
 
 use crate::error::Result;
@@ -24,7 +24,10 @@ use tables::{ChunkDraw, Kept, Tables, Words};
 /// more rows a panel has, the less drawing costs.
 const PANEL_BYTES: usize = 2 << 20;
 
-/// Space between rows of a tile, so that rows are not a power of two apart in cache.
+/// Rows of a task: within it, the next tile is known and asked for ahead of time.
+const TASK_ROWS: usize = 64;
+
+/// Space between rows of sums, so that they are not a power of two apart in cache.
 const GAP: usize = 16;
 
 /// How many groups of `rows` rows a panel has, with sums of `row_bytes` a row.
@@ -66,42 +69,66 @@ pub(crate) fn project_blocks<T: Blocks>(
     y: &MatrixMut<'_>,
     run: &Run<'_>,
 ) -> Result<()> {
-    use blocks::{CHUNK, ROWS};
+    use blocks::{CHUNK, ROWS, TILE_STRIDE};
     let tables = Tables::new(draw, kept, run)?;
     let k = scales.len();
-    let tile_stride = CHUNK.min(x.columns().next_multiple_of(16)) + GAP;
     let sum_stride = k.next_multiple_of(16) + GAP;
     let groups = panel_groups(&tables, ROWS, sum_stride * size_of::<T>());
     let panel = groups * ROWS;
-    let start = || Worker::new(ROWS * tile_stride, panel * sum_stride, k);
-    run.share(x.rows().div_ceil(panel), start, |worker, task| {
-        let rows = task * panel..x.rows().min((task + 1) * panel);
-        worker.sums.fill(T::ZERO);
-        for chunk in 0..draw.chunks() {
-            let columns = chunk * CHUNK..x.columns().min((chunk + 1) * CHUNK);
-            let table = tables.get(chunk, &mut worker.words, &mut worker.table);
-            if columns.len() < CHUNK {
-                // The rest of the last block is zero, whatever the tile held.
-                worker.tile.fill(T::ZERO);
+    let task_rows = panel.max(TASK_ROWS);
+    let start = || Worker::new(ROWS * TILE_STRIDE, panel * sum_stride, k);
+    run.share(x.rows().div_ceil(task_rows), start, |worker, task| {
+        let rows = task * task_rows..x.rows().min((task + 1) * task_rows);
+        let panel_rows = |top: usize| top..rows.end.min(top + panel);
+        let tile_rows = |top: usize| top..rows.end.min(top + ROWS);
+        let tile_columns = |chunk: usize| chunk * CHUNK..x.columns().min((chunk + 1) * CHUNK);
+        let mut tiles = rows
+            .clone()
+            .step_by(panel)
+            .flat_map(|first| {
+                let tops = panel_rows(first).step_by(ROWS);
+                (0..draw.chunks())
+                    .flat_map(move |chunk| tops.clone().map(move |top| (first, chunk, top)))
+            })
+            .peekable();
+        let mut drawn = None;
+        while let Some((first, chunk, top)) = tiles.next() {
+            let columns = tile_columns(chunk);
+            if drawn != Some((first, chunk)) {
+                run.control.check()?;
+                drawn = Some((first, chunk));
+                if chunk == 0 {
+                    worker.sums.fill(T::ZERO);
+                }
+                tables.prepare(chunk, &mut worker.words, &mut worker.table);
             }
-            let sums = worker.sums.chunks_mut(ROWS * sum_stride);
-            for (top, sums) in rows.clone().step_by(ROWS).zip(sums) {
-                let some = top..rows.end.min(top + ROWS);
-                x.load_tile(some.clone(), columns.clone(), &mut worker.tile, tile_stride);
-                let tile = Tile {
-                    values: &worker.tile,
-                    stride: tile_stride,
-                    rows: some.len(),
-                };
-                T::accumulate(run.level, table, tile, sums, sum_stride);
+            let len = columns.len();
+            x.load_tile(tile_rows(top), columns, &mut worker.tile, TILE_STRIDE);
+            // The rest of the last block is zero, whatever the tile held.
+            let whole = len.next_multiple_of(draw.strata.width);
+            for row in worker.tile.chunks_mut(TILE_STRIDE) {
+                row[len..whole].fill(T::ZERO);
             }
-            run.control.check()?;
-        }
-        for (row, sums) in rows.clone().zip(worker.sums.chunks(sum_stride)) {
-            for ((out, sum), scale) in worker.line.iter_mut().zip(sums).zip(scales) {
-                *out = *sum * *scale;
+            let tile = Tile {
+                values: &worker.tile,
+                rows: tile_rows(top).len(),
+            };
+            let ahead = match tiles.peek() {
+                Some(&(_, chunk, top)) => x.ahead(tile_rows(top), tile_columns(chunk)),
+                None => Ahead::none(),
+            };
+            let table = tables.get(chunk, &worker.table);
+            let sums = &mut worker.sums[(top - first) * sum_stride..];
+            T::accumulate(run.level, table, tile, sums, sum_stride, ahead);
+            let is_last = chunk + 1 == draw.chunks() && top + ROWS >= panel_rows(first).end;
+            if is_last {
+                for (row, sums) in panel_rows(first).zip(worker.sums.chunks(sum_stride)) {
+                    for ((out, sum), scale) in worker.line.iter_mut().zip(sums).zip(scales) {
+                        *out = *sum * *scale;
+                    }
+                    y.store_row(row, 0, &worker.line);
+                }
             }
-            y.store_row(row, 0, &worker.line);
         }
         run.control.advance(rows.len() as u64);
         Ok(())
@@ -128,7 +155,8 @@ pub(crate) fn project_lists<T: Real>(
         worker.sums.fill(T::ZERO);
         for chunk in 0..draw.chunks() {
             let columns = chunk * features..x.columns().min((chunk + 1) * features);
-            let table = tables.get(chunk, &mut worker.words, &mut worker.table);
+            tables.prepare(chunk, &mut worker.words, &mut worker.table);
+            let table = tables.get(chunk, &worker.table);
             let sums = worker.sums.chunks_mut(k * LANES);
             for (top, sums) in rows.clone().step_by(LANES).zip(sums) {
                 let some = top..rows.end.min(top + LANES);
@@ -175,7 +203,8 @@ pub(crate) fn adjoint<T: Real>(
         }
         for chunk in 0..draw.chunks() {
             let columns = chunk * features..x.columns().min((chunk + 1) * features);
-            let table = tables.get(chunk, &mut worker.words, &mut worker.table);
+            tables.prepare(chunk, &mut worker.words, &mut worker.table);
+            let table = tables.get(chunk, &worker.table);
             let tiles = worker.tile.chunks(k * LANES);
             for (top, tile) in rows.clone().step_by(LANES).zip(tiles) {
                 worker.sums.fill(T::ZERO);

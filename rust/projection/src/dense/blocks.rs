@@ -6,6 +6,7 @@
 //! permutation and a multiply-add for each stratum, and nothing is transposed or stored between.
 //! The blocks of a group come in rising order, so every output is the same sum as in a plain loop.
 
+use corekit_base::array::Ahead;
 use corekit_base::real::Real;
 use corekit_base::simd::Level;
 
@@ -124,24 +125,28 @@ impl ChunkDraw for BlockDraw<'_> {
     }
 }
 
-/// Rows of a chunk's features, converted, each `stride` after the one before.
+/// From one row of a tile to the next: a constant that instructions hold, and no power of two,
+/// which would put all rows to the same places of a cache.
+pub(crate) const TILE_STRIDE: usize = CHUNK + 16;
+
+/// Rows of a chunk's features, converted, each [`TILE_STRIDE`] after the one before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tile<'a, T> {
     pub values: &'a [T],
-    pub stride: usize,
     pub rows: usize,
 }
 
 /// The types that have kernels for blocks.
 pub(crate) trait Blocks: Real {
     /// Adds to row r of `sums` (each `stride` after the one before) what the table says of row r
-    /// of the tile.
+    /// of the tile; meanwhile asks for the lines `ahead`.
     fn accumulate(
         level: Level,
         table: &Table,
         tile: Tile<'_, Self>,
         sums: &mut [Self],
         stride: usize,
+        ahead: Ahead,
     );
 }
 
@@ -152,7 +157,7 @@ fn accumulate_plainly<T: Real>(table: &Table, tile: Tile<'_, T>, sums: &mut [T],
     for run in &table.runs {
         for item in items.by_ref().take(run.items as usize) {
             for row in 0..tile.rows {
-                let from = &tile.values[row * tile.stride + item.offset as usize..][..width];
+                let from = &tile.values[row * TILE_STRIDE + item.offset as usize..][..width];
                 let to = &mut sums[row * stride + run.start as usize..][..width];
                 for (sum, lane) in to.iter_mut().zip(item.lanes) {
                     let value = from[usize::from(lane & !SIGN)];
@@ -170,11 +175,12 @@ impl Blocks for f32 {
         tile: Tile<'_, Self>,
         sums: &mut [Self],
         stride: usize,
+        ahead: Ahead,
     ) {
         match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::Avx512 => {
-                kernel::x86::accumulate_f32(level, table, tile, sums, stride);
+                kernel::x86::accumulate_f32(level, table, tile, sums, stride, ahead);
             }
             _ => accumulate_plainly(table, tile, sums, stride),
         }
@@ -188,11 +194,12 @@ impl Blocks for f64 {
         tile: Tile<'_, Self>,
         sums: &mut [Self],
         stride: usize,
+        ahead: Ahead,
     ) {
         match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::Avx512 => {
-                kernel::x86::accumulate_f64(level, table, tile, sums, stride);
+                kernel::x86::accumulate_f64(level, table, tile, sums, stride, ahead);
             }
             _ => accumulate_plainly(table, tile, sums, stride),
         }
@@ -225,7 +232,7 @@ mod tests {
                 };
                 draw.draw(0, &mut Words::new(), &mut table);
                 for rows in 1..=ROWS {
-                    let stride = CHUNK + 16;
+                    let stride = TILE_STRIDE;
                     let mut values = vec![T::ZERO; ROWS * stride];
                     for row in 0..rows {
                         for (c, value) in values[row * stride..][..features].iter_mut().enumerate()
@@ -235,7 +242,6 @@ mod tests {
                     }
                     let tile = Tile {
                         values: &values,
-                        stride,
                         rows,
                     };
                     let start: Vec<T> =
@@ -244,7 +250,7 @@ mod tests {
                     accumulate_plainly(&table, tile, &mut wanted, k + 3);
                     for level in Level::all() {
                         let mut sums = start.clone();
-                        T::accumulate(level, &table, tile, &mut sums, k + 3);
+                        T::accumulate(level, &table, tile, &mut sums, k + 3, Ahead::none());
                         assert_eq!(sums, wanted, "{level} k {k} s {s} d {features} rows {rows}");
                     }
                 }

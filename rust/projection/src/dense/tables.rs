@@ -66,19 +66,18 @@ impl<'a, D: ChunkDraw> Tables<'a, D> {
         matches!(self, Self::Drawn(_))
     }
 
-    /// The table of one chunk; `own` is the worker's room for one that it draws.
-    pub fn get<'t>(
-        &'t self,
-        chunk: usize,
-        words: &mut Words,
-        own: &'t mut D::Table,
-    ) -> &'t D::Table {
+    /// Draws the table of one chunk into `own`, unless it was kept.
+    pub fn prepare(&self, chunk: usize, words: &mut Words, own: &mut D::Table) {
+        if let Self::Drawn(draw) = self {
+            draw.draw(chunk, words, own);
+        }
+    }
+
+    /// The table of one chunk, which was prepared in `own` if it was not kept.
+    pub fn get<'t>(&'t self, chunk: usize, own: &'t D::Table) -> &'t D::Table {
         match self {
             Self::Kept(tables) => &tables[chunk],
-            Self::Drawn(draw) => {
-                draw.draw(chunk, words, own);
-                own
-            }
+            Self::Drawn(_) => own,
         }
     }
 }

@@ -5,10 +5,11 @@
 pub(super) mod x86 {
     use std::arch::x86_64::*;
 
+    use corekit_base::array::Ahead;
     use corekit_base::real::Real;
     use corekit_base::simd::Level;
 
-    use super::super::{ROWS, Table, Tile};
+    use super::super::{ROWS, TILE_STRIDE, Table, Tile};
     use crate::law::WIDEST;
 
     /// Some lanes of a group in registers.
@@ -209,10 +210,15 @@ pub(super) mod x86 {
     #[inline(always)]
     unsafe fn accumulate<T: Real, L: Lanes<T>, const R: usize>(
         table: &Table,
-        (tile, tile_stride): (*const T, usize),
+        tile: *const T,
         (sums, stride): (*mut T, usize),
+        ahead: &mut Ahead,
     ) {
         let width = table.width;
+        // As many lines for each item as use all of them up.
+        let asks = ahead
+            .len()
+            .div_ceil((table.items.len() * width / L::LANES).max(1));
         let mut items = table.items.as_slice();
         for run in &table.runs {
             let (ours, others) = items.split_at(run.items as usize);
@@ -224,6 +230,7 @@ pub(super) mod x86 {
                     let group = sums.add(run.start as usize + part);
                     let mut held: [L; R] = std::array::from_fn(|r| L::load(group.add(r * stride)));
                     for item in ours {
+                        (0..asks).for_each(|_| ahead.ask());
                         let lanes = item.lanes.as_ptr().add(part);
                         // Half a block goes to half a group, straight or exchanged.
                         let half = if L::LANES < width {
@@ -234,7 +241,7 @@ pub(super) mod x86 {
                         let block = tile.add(item.offset as usize + half);
                         let order = L::order(lanes);
                         for (r, held) in held.iter_mut().enumerate() {
-                            *held = held.add(block.add(r * tile_stride), order);
+                            *held = held.add(block.add(r * TILE_STRIDE), order);
                         }
                     }
                     for (r, held) in held.into_iter().enumerate() {
@@ -254,19 +261,25 @@ pub(super) mod x86 {
                 tile: Tile<'_, $type>,
                 sums: &mut [$type],
                 stride: usize,
+                mut ahead: Ahead,
             ) {
-                let from = |row: usize| (tile.values[row * tile.stride..].as_ptr(), tile.stride);
+                let from = |row: usize| tile.values[row * TILE_STRIDE..].as_ptr();
                 if tile.rows == ROWS {
                     // SAFETY: as the caller says.
                     unsafe {
-                        accumulate::<_, $lanes, ROWS>(table, from(0), (sums.as_mut_ptr(), stride));
+                        accumulate::<_, $lanes, ROWS>(
+                            table,
+                            from(0),
+                            (sums.as_mut_ptr(), stride),
+                            &mut ahead,
+                        );
                     }
                     return;
                 }
                 for row in 0..tile.rows {
                     let to = (sums[row * stride..].as_mut_ptr(), stride);
                     // SAFETY: as the caller says, from this row on.
-                    unsafe { accumulate::<_, $lanes, 1>(table, from(row), to) };
+                    unsafe { accumulate::<_, $lanes, 1>(table, from(row), to, &mut ahead) };
                 }
             }
         };
@@ -294,8 +307,8 @@ pub(super) mod x86 {
             table.width == 8 || table.width == WIDEST,
             "blocks of 8 or 16"
         );
-        assert!(table.features <= tile.stride && table.outputs <= stride);
-        assert!(tile.rows * tile.stride <= tile.values.len() && tile.rows * stride <= sums.len());
+        assert!(table.features <= TILE_STRIDE && table.outputs <= stride);
+        assert!(tile.rows * TILE_STRIDE <= tile.values.len() && tile.rows * stride <= sums.len());
     }
 
     pub(in super::super) fn accumulate_f32(
@@ -304,14 +317,15 @@ pub(super) mod x86 {
         tile: Tile<'_, f32>,
         sums: &mut [f32],
         stride: usize,
+        ahead: Ahead,
     ) {
         check(level, table, tile, sums, stride);
         // SAFETY: the machine has the level, and all places were checked.
         unsafe {
             if level == Level::Avx512 && table.width == WIDEST {
-                zmm32(table, tile, sums, stride);
+                zmm32(table, tile, sums, stride, ahead);
             } else {
-                ymm32(table, tile, sums, stride);
+                ymm32(table, tile, sums, stride, ahead);
             }
         }
     }
@@ -322,14 +336,15 @@ pub(super) mod x86 {
         tile: Tile<'_, f64>,
         sums: &mut [f64],
         stride: usize,
+        ahead: Ahead,
     ) {
         check(level, table, tile, sums, stride);
         // SAFETY: the machine has the level, and all places were checked.
         unsafe {
             if level == Level::Avx512 {
-                zmm64(table, tile, sums, stride);
+                zmm64(table, tile, sums, stride, ahead);
             } else {
-                ymm64(table, tile, sums, stride);
+                ymm64(table, tile, sums, stride, ahead);
             }
         }
     }
