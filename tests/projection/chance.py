@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 FALSE_ALARM = 1e-6
-STATISTICS = 300
+STATISTICS = 400  # shares; the tests take a few less
 SHARE = FALSE_ALARM / STATISTICS
 SIGMAS = NormalDist().inv_cdf(1 - SHARE / 20)  # 6.3
 

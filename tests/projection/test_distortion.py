@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from corekit.errors import ArgumentTypeError, CorekitError, FileError, InvalidArgumentError
-from corekit.projection import DistortionReport, SparseProjection, distortion, failure_for
+from corekit.projection import (
+    DistortionReport,
+    SparseProjection,
+    _neighbours,
+    _rows,
+    distortion,
+    failure_for,
+)
 from corekit.projection import _distortion as module
 
 Floats = npt.NDArray[np.float64]
@@ -275,8 +282,8 @@ def test_no_seed_draws_one_and_reports_it() -> None:
 def test_blocks_are_not_seen(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = data(60, 8), data(60, 4, seed=1)
     whole = distortion(x, y, seed=3)
-    monkeypatch.setattr(module, "_CELLS", cells)
-    monkeypatch.setattr(module, "_QUERY_CELLS", 8 * cells)
+    monkeypatch.setattr(_rows, "CELLS", cells)
+    monkeypatch.setattr(_neighbours, "_QUERY_CELLS", 8 * cells)
     assert distortion(x, y, seed=3) == whole
 
 
@@ -391,7 +398,7 @@ def test_sparse_blocks_are_not_seen(cells: int, monkeypatch: pytest.MonkeyPatch)
     x = sparse.csr_array(data(50, 30) * (data(50, 30, seed=1) > 1))
     y = data(50, 5, seed=2)
     whole = distortion(x, y, seed=3)
-    monkeypatch.setattr(module, "_CELLS", cells)
+    monkeypatch.setattr(_rows, "CELLS", cells)
     assert distortion(x, y, seed=3) == whole
 
 
@@ -433,7 +440,7 @@ def test_only_the_rows_of_pairs_are_projected_without_queries() -> None:
 
 
 def test_rows_are_projected_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CELLS", 1000)
+    monkeypatch.setattr(_rows, "CELLS", 1000)
     projection = First(3)
     distortion(data(500, 10), projection, n_queries=20, seed=3)
     assert max(len(rows) for rows in projection.given) <= 100
@@ -461,8 +468,8 @@ def test_memory_does_not_follow_the_size_of_a_memory_map(
     for start in range(0, n, 1024):
         x[start : start + 1024] = data(1024, d, seed=start)
     y = np.array(x[:, :4])
-    monkeypatch.setattr(module, "_CELLS", 1 << 16)
-    monkeypatch.setattr(module, "_QUERY_CELLS", 1 << 17)
+    monkeypatch.setattr(_rows, "CELLS", 1 << 16)
+    monkeypatch.setattr(_neighbours, "_QUERY_CELLS", 1 << 17)
     distortion(x[:100], y[:100], seed=1)  # what is loaded by a first call
     tracemalloc.start()
     try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from corekit.errors import ArgumentTypeError, InvalidArgumentError
-from corekit.projection import _distortion, recommend_column_nnz
+from corekit.projection import _rows, recommend_column_nnz
 
 
 def naive(x: Any, k: int, eps: float) -> int:
@@ -73,7 +73,7 @@ def test_it_is_that_of_exact_fractions_for_sparse_data(kind: str, x: Any, eps: f
 
 
 def test_the_worst_row_decides_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_distortion, "_CELLS", 64)
+    monkeypatch.setattr(_rows, "CELLS", 64)
     for at in range(50):
         x = np.ones((50, 32))
         x[at, 2:] = 0

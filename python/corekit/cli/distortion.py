@@ -12,7 +12,7 @@ from typing import Any
 from corekit import _checks
 from corekit.cli import streams
 from corekit.cli.parser import Parser
-from corekit.cli.shuffle_arguments import _number, _seed_number, _usage
+from corekit.cli.values import number, seed_number, usage
 from corekit.errors import FileError, InputFormatError, InvalidArgumentError, file_error
 
 _DESCRIPTION = """\
@@ -33,9 +33,9 @@ def run(argv: Sequence[str]) -> None:
     """Measure, and print the report."""
     arguments = _parser().parse_args(argv)
     # Half of a command's start would be spent on NumPy, so that it is loaded here.
-    from corekit.projection import _distortion
+    from corekit.projection import _distortion, _rows
 
-    x, y = (_distortion.rows_of(path, _mapped(path)) for path in (arguments.x, arguments.y))
+    x, y = (_rows.rows_of(path, _mapped(path)) for path in (arguments.x, arguments.y))
     report = _distortion.measure(
         x,
         y,
@@ -63,28 +63,28 @@ def _parser() -> Parser:
     group.add_argument(
         "--eps",
         metavar="E",
-        type=_usage(_eps),
+        type=usage(_eps),
         default=0.1,
         help="the error that counts as too large, above 0 and below 1 (default: 0.1)",
     )
     group.add_argument(
         "--n-pairs",
         metavar="N",
-        type=_usage(lambda text: _checks.integer("n_pairs", _number(text), low=1)),
+        type=usage(lambda text: _checks.integer("n_pairs", number(text), low=1)),
         default=10_000,
         help="pairs to sample (default: 10000)",
     )
     group.add_argument(
         "--n-queries",
         metavar="N",
-        type=_number,
+        type=number,
         default=200,
         help="rows whose nearest neighbours are compared; 0 for none (default: 200)",
     )
     group.add_argument(
         "--seed",
         metavar="N",
-        type=_usage(_seed_number),
+        type=usage(seed_number),
         help="below 2**128 (default: drawn, and reported)",
     )
     group = parser.add_argument_group("output")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from corekit import _checks, _memory, _seed, _size, _threads
 from corekit.cli import streams
 from corekit.cli.parser import Parser
-from corekit.cli.shuffle_arguments import _number, _seed_number, _usage
+from corekit.cli.values import number, seed_number, usage
 from corekit.errors import CorekitError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -107,20 +107,20 @@ def _parser() -> Parser:
     group.add_argument(
         "--seed",
         metavar="N",
-        type=_usage(_seed_number),
+        type=usage(seed_number),
         help="below 2**128 (default: drawn, and written to standard error)",
     )
     group = parser.add_argument_group("resources")
     group.add_argument(
         "--memory-limit",
         metavar="SIZE",
-        type=_usage(_memory.limit),
+        type=usage(_memory.limit),
         help="the most memory to take (default: half of what is available)",
     )
     group.add_argument(
         "--threads",
         metavar="N",
-        type=_usage(lambda text: _threads.count(_number(text))),
+        type=usage(lambda text: _threads.count(number(text))),
         help="the most threads to use (default: COREKIT_NUM_THREADS, or all CPUs)",
     )
     group = parser.add_argument_group("messages")
@@ -144,7 +144,7 @@ def _check(parser: Parser, arguments: argparse.Namespace) -> None:
 
 
 def _count(name: str) -> Callable[[str], int]:
-    return _usage(lambda text: _checks.integer(name, _number(text), low=1))
+    return usage(lambda text: _checks.integer(name, number(text), low=1))
 
 
 def _explanation(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
-from corekit import _compress, _memory, _records, _seed, _selection, _sets, _threads
+from corekit import _compress, _memory, _records, _selection, _sets, _threads
 from corekit.cli import refused, splits
 from corekit.cli.delimiter import unescape
 from corekit.cli.parser import Parser
-from corekit.errors import CorekitError
+from corekit.cli.values import number, seed_number, usage
 
 _T = TypeVar("_T")
 
@@ -111,20 +111,20 @@ def _add_input(parser: Parser) -> None:
     records.add_argument(
         "--delimiter",
         metavar="BYTES",
-        type=_usage(unescape),
+        type=usage(unescape),
         default=_records.NEWLINE,
         help=r"lines end with BYTES; understands \n \r \t \0 \\ \xHH",
     )
     records.add_argument(
         "--record-bytes",
         metavar="N",
-        type=_usage(lambda text: _records.size(_number(text))),
+        type=usage(lambda text: _records.size(number(text))),
         help="records are of N bytes each and have no delimiter",
     )
     group.add_argument(
         "--header",
         metavar="N",
-        type=_usage(lambda text: _records.headers(_number(text))),
+        type=usage(lambda text: _records.headers(number(text))),
         default=0,
         help="keep the first N lines, the same in every INPUT, on top of every output",
     )
@@ -161,25 +161,25 @@ def _add_output(parser: Parser) -> None:
     pieces.add_argument(
         "--shards",
         metavar="K",
-        type=_usage(lambda text: _sets.count("shards", _number(text))),
+        type=usage(lambda text: _sets.count("shards", number(text))),
         help="cut the output into K files",
     )
     pieces.add_argument(
         "--shard-records",
         metavar="N",
-        type=_usage(lambda text: _sets.count("shard_records", _number(text))),
+        type=usage(lambda text: _sets.count("shard_records", number(text))),
         help="cut the output into files of N lines",
     )
     pieces.add_argument(
         "--shard-bytes",
         metavar="SIZE",
-        type=_usage(_sets.size),
+        type=usage(_sets.size),
         help="cut the output into files of about SIZE before compression",
     )
     group.add_argument(
         "--compress",
         metavar="CODEC[:LEVEL]",
-        type=_usage(_checked_codec),
+        type=usage(_checked_codec),
         help="gzip, zstd or none (default: by the name of OUTPUT, .gz or .zst)",
     )
 
@@ -189,7 +189,7 @@ def _add_selection(parser: Parser) -> None:
     group.add_argument(
         "--seed",
         metavar="N",
-        type=_usage(_seed_number),
+        type=usage(seed_number),
         help="below 2**128 (default: drawn)",
     )
     chosen = group.add_mutually_exclusive_group()
@@ -204,20 +204,20 @@ def _add_selection(parser: Parser) -> None:
     chosen.add_argument(
         "--fraction",
         metavar="P",
-        type=_usage(splits.fraction),
+        type=usage(splits.fraction),
         help="write each line with probability P",
     )
     chosen.add_argument(
         "--split",
         metavar="NAME=P,...",
         dest="splits",
-        type=_usage(splits.read),
+        type=usage(splits.read),
         help="write each line to one of these splits, with probability P each",
     )
     group.add_argument(
         "--epochs",
         metavar="K",
-        type=_usage(lambda text: _selection.rounds(_number(text))),
+        type=usage(lambda text: _selection.rounds(number(text))),
         help="write all lines K times, each time in another order",
     )
 
@@ -228,13 +228,13 @@ def _add_resources(parser: Parser) -> None:
         "--memory-limit",
         "--memory",
         metavar="SIZE",
-        type=_usage(_memory.limit),
+        type=usage(_memory.limit),
         help="most memory to take (default: half of what is available)",
     )
     group.add_argument(
         "--threads",
         metavar="N",
-        type=_usage(lambda text: _threads.count(_number(text))),
+        type=usage(lambda text: _threads.count(number(text))),
         help=f"threads to use (default: {_threads.VARIABLE}, or the usable CPUs)",
     )
     group.add_argument(
@@ -291,34 +291,10 @@ class _Least(argparse.Action):
         setattr(namespace, self.dest, values if earlier is None else min(earlier, values))
 
 
-def _usage(function: Callable[[str], _T]) -> Callable[[str], _T]:
-    """Let argparse show the reason that a check gives, instead of its own general one."""
-
-    def converted(text: str) -> _T:
-        try:
-            return function(text)
-        except CorekitError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return converted
-
-
 def _count(text: str) -> int:
     if not re.fullmatch("[0-9]+", text):
         raise argparse.ArgumentTypeError(f"must be a number of lines, got {text!r}")
     return int(text)
-
-
-def _number(text: str) -> int:
-    if not re.fullmatch("[0-9]+", text):
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}")
-    return int(text)
-
-
-def _seed_number(text: str) -> int:
-    if not re.fullmatch("[0-9]+|0[xX][0-9a-fA-F]+", text):
-        raise argparse.ArgumentTypeError(f"must be a decimal or 0x... number, got {text!r}")
-    return _seed.resolve(int(text, 16 if text[:2] in ("0x", "0X") else 10))
 
 
 def _checked_codec(text: str) -> str:

@@ -7,14 +7,8 @@ word w draws number ``w * m >> 64`` out of m; the sample is the first distinct n
 that a stream draws. Stream 0 draws pairs of rows, numbered ``j * (j - 1) / 2 + i`` for
 i < j; stream 1 draws the rows whose neighbours are searched for.
 
-All is float64 and goes block by block. A step takes some milliseconds, so Ctrl-C is
-heard soon. Neighbours are found with products of matrices, which are fast and round;
-what rounding leaves open is settled with differences of rows:
-
-1. Every squared distance ``|q|^2 + |x|^2 - 2 q.x`` comes with a bound of its error, so it
-   is an interval. Rows whose interval begins above the 10th smallest end of one cannot be
-   neighbours.
-2. The others, seldom more than ten, are compared by the sums of their squared differences.
+All is float64 and goes block by block. A step takes some milliseconds, so Ctrl-C is heard
+soon.
 """
 
 from __future__ import annotations
@@ -25,40 +19,25 @@ import io
 import json
 import math
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corekit import _checks, _replace, _seed
 from corekit.errors import InvalidArgumentError, MissingPackageError
-from corekit.projection import _arrays
 from corekit.projection._bounds import failure_for
+from corekit.projection._neighbours import recall_of
+from corekit.projection._rows import Projected, Rows, parts, rows_of, squared_distances
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 WORST = 5
 NEIGHBOURS = 10
 
-# Numbers in one block: 8 MiB of float64.
-_CELLS = 1 << 20
-# Queries of one pass over the rows: so many numbers, and so many rows at most.
-_QUERY_CELLS = 8 * _CELLS
-_QUERY_ROWS = 1024
-# Neighbours whose squared distances agree to this part are as good as each other.
-_EQUAL = 1e-9
-# Of rows that agree so, this many are compared any further: the first.
-_TIED = 64
-
 _DOMAIN = (1 << 32) + 1
 _PAIRS, _QUERIES = 0, 1
-
-_Index: TypeAlias = slice | NDArray[np.int64]
-# Rows in float64: a C-ordered array, or a scipy.sparse.csr_array in canonical form. Both
-# are nobody else's, and finite.
-Block: TypeAlias = Any
 
 
 class PairError(NamedTuple):
@@ -186,10 +165,9 @@ class DistortionReport:
         if path is not None:
             image = io.BytesIO()
             figure.savefig(image, format=kind)
-            left = image.getbuffer()
-            with _replace.replacing(os.fspath(path), len(left)) as descriptor:
-                while left:
-                    left = left[os.write(descriptor, left) :]
+            content = image.getbuffer()
+            with _replace.replacing(os.fspath(path), len(content)) as descriptor:
+                _replace.write(descriptor, os.fspath(path), content)
         return figure
 
     def _draw(self, axes: Any) -> None:
@@ -311,7 +289,7 @@ def distortion(
     """
     x = rows_of("X", X)
     if hasattr(projection_or_Y, "project") and not isinstance(projection_or_Y, type):
-        y: Rows = _Projected("the projection of X", x, projection_or_Y)
+        y: Rows = Projected("the projection of X", x, projection_or_Y)
     else:
         y = rows_of("Y", projection_or_Y)
     return measure(x, y, eps=eps, n_pairs=n_pairs, n_queries=n_queries, seed=seed)
@@ -360,7 +338,7 @@ def measure(
         expected_outside=failure_for(None, y.n_columns, limit, pairs=1),
         n_neighbours=count,
         n_queries=len(queries),
-        recall=_recall(x, y, queries, count) if len(queries) else None,
+        recall=recall_of(x, y, queries, count) if len(queries) else None,
         pairs=pairs,
         errors=errors,
     )
@@ -434,9 +412,9 @@ def _pair_errors(
     i, j = np.ascontiguousarray(pairs.T)
     errors = np.empty(len(pairs))
     apart = np.empty(len(pairs), dtype=np.bool_)
-    for part in _parts(x.cells(i) + x.cells(j) + y.cells(i) + y.cells(j)):
-        before, before_power = _squared_distances(x, i[part], j[part])
-        after, after_power = _squared_distances(y, i[part], j[part])
+    for part in parts(x.cells(i) + x.cells(j) + y.cells(i) + y.cells(j)):
+        before, before_power = squared_distances(x, i[part], j[part])
+        after, after_power = squared_distances(y, i[part], j[part])
         apart[part] = before > 0
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             errors[part] = np.ldexp(after / before, after_power - before_power) - 1
@@ -452,377 +430,6 @@ def _pair_errors(
             "larger by 2**500"
         )
     return pairs[apart], errors, int(len(pairs) - len(errors))
-
-
-def _squared_distances(
-    rows: Rows, i: NDArray[np.int64], j: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the squared distances of pairs of rows as numbers and powers of 2."""
-    with np.errstate(over="ignore"):
-        return squared_norms(rows.name, rows.take(i) - rows.take(j))
-
-
-def squared_norms(name: str, block: Block) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the squared norms of rows as numbers and powers of 2, at any scale.
-
-    So a norm is zero only if the row is.
-    """
-    with np.errstate(over="ignore"):
-        sums = _plain_squared_norms(block)
-    powers = np.zeros(len(sums), dtype=np.int64)
-    odd = np.flatnonzero(~((sums > 2.0**-900) & (sums < 2.0**900)))
-    if len(odd):
-        sums[odd], powers[odd] = _scaled_squares(name, block[odd])
-    return sums, powers
-
-
-def _scaled_squares(name: str, block: Block) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    values, row = _stored(block)
-    peaks = np.zeros(block.shape[0])
-    np.maximum.at(peaks, row, np.abs(values))
-    if not np.isfinite(peaks).all():
-        raise InvalidArgumentError(
-            f"{name} must have differences that float64 can hold, got larger ones"
-        )
-    powers = np.frexp(peaks)[1].astype(np.int64)
-    squares = np.square(np.ldexp(values, -powers[row]))
-    return _summed(squares, row, len(peaks)), 2 * powers
-
-
-def _stored(block: Block) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the values of a block and the row of each, but for some zeros."""
-    if isinstance(block, np.ndarray):
-        row, _ = np.nonzero(block)
-        return block[block != 0], row
-    return block.data, np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-
-
-def _summed(
-    values: NDArray[np.float64], row: NDArray[np.int64], n_rows: int
-) -> NDArray[np.float64]:
-    # Without any values it counts, in integers.
-    return np.bincount(row, weights=values, minlength=n_rows).astype(np.float64)
-
-
-def _plain_squared_norms(block: Block) -> NDArray[np.float64]:
-    if isinstance(block, np.ndarray):
-        sums: NDArray[np.float64] = np.einsum("ij,ij->i", block, block)
-        return sums
-    values, row = _stored(block)
-    return _summed(np.square(values), row, block.shape[0])
-
-
-# Neighbours.
-
-
-def _recall(x: Rows, y: Rows, queries: NDArray[np.int64], count: int) -> float:
-    """Return the share of the neighbours in y that are neighbours in x."""
-    found, _ = _nearest(y, queries, count)
-    _, distances = _nearest(x, queries, count)
-    reached = distances[:, -1:] * (1 + _EQUAL)
-    again = _plain_distances(x, np.repeat(queries, count), found.ravel())
-    return float((again.reshape(found.shape) <= reached).mean())
-
-
-def _nearest(
-    rows: Rows, queries: NDArray[np.int64], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the nearest other rows of each query and their squared distances, ascending."""
-    found = np.empty((len(queries), count), dtype=np.int64)
-    distances = np.empty((len(queries), count))
-    step = max(1, min(_QUERY_ROWS, _QUERY_CELLS // rows.n_columns))
-    for start in range(0, len(queries), step):
-        group = queries[start : start + step]
-        candidates = _candidates(rows, group, count)
-        lengths = [len(some) for some in candidates]
-        every = np.concatenate(candidates)
-        exact = _plain_distances(rows, np.repeat(group, lengths), every)
-        ends = np.cumsum(lengths)
-        for number, end in enumerate(ends.tolist()):
-            some = slice(end - lengths[number], end)
-            # Candidates ascend, so that of equal distances the first row comes first.
-            order = np.argsort(exact[some], kind="stable")[:count]
-            found[start + number] = every[some][order]
-            distances[start + number] = exact[some][order]
-    return found, distances
-
-
-def _plain_distances(rows: Rows, i: NDArray[np.int64], j: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the squared distances of pairs of rows."""
-    squared = np.empty(len(i))
-    for part in _parts(rows.cells(i) + rows.cells(j)):
-        squared[part] = np.ldexp(*_squared_distances(rows, i[part], j[part]))
-    return squared
-
-
-class _Reach:
-    """The rows that may be among the nearest of one query, as intervals of distances."""
-
-    def __init__(self) -> None:
-        self.rows = np.empty(0, dtype=np.int64)
-        self._low = np.empty(0)
-        self._high = np.empty(0)
-
-    def add(
-        self,
-        rows: NDArray[np.int64],
-        low: NDArray[np.float64],
-        high: NDArray[np.float64],
-        limit: float,
-    ) -> None:
-        """Take more rows, which come after those there, and drop those beyond the limit."""
-        rows = np.concatenate((self.rows, rows))
-        low = np.concatenate((self._low, low))
-        high = np.concatenate((self._high, high))
-        # One-hot rows all have the same distance, and there may be millions.
-        tied = (low >= limit * (1 - _EQUAL)) & (high <= limit * (1 + _EQUAL))
-        kept = (low <= limit) & ~(tied & (np.cumsum(tied) > _TIED))
-        self.rows, self._low, self._high = rows[kept], low[kept], high[kept]
-
-
-def _candidates(rows: Rows, group: NDArray[np.int64], count: int) -> list[NDArray[np.int64]]:
-    """Return, for each query of a group, rows that its nearest ones are among."""
-    search = _Search(rows.take(group), rows.terms)
-    reaches = [_Reach() for _ in group]
-    nearest = np.full((len(group), count), np.inf)
-    own_row = np.arange(len(group))
-    for start, stop in rows.spans(max(1, _CELLS // len(group))):
-        with np.errstate(over="ignore", invalid="ignore"):
-            low, high = search.intervals(rows.take(slice(start, stop)))
-        if not np.isfinite(high).all():
-            raise InvalidArgumentError(
-                f"{rows.name} must have squared distances that float64 can hold, got larger ones"
-            )
-        inside = (group >= start) & (group < stop)
-        low[own_row[inside], group[inside] - start] = np.inf
-        high[own_row[inside], group[inside] - start] = np.inf
-        ends = np.concatenate((nearest, high), axis=1)
-        nearest = np.partition(ends, count - 1, axis=1)[:, :count]
-        limits = nearest[:, -1]
-        near = low <= limits[:, np.newaxis]
-        for number in np.flatnonzero(near.any(axis=1)).tolist():
-            at = np.flatnonzero(near[number] & np.isfinite(low[number]))
-            reaches[number].add(
-                start + at, low[number, at], high[number, at], float(limits[number])
-            )
-    return [reach.rows for reach in reaches]
-
-
-class _Search:
-    """Squared distances from a few queries to many rows, by matrix products."""
-
-    def __init__(self, queries: Block, terms: int) -> None:
-        # A product of n terms is off by n units of rounding of |q| |x|, at most; so are the
-        # squares, and there is a factor of 2 to spare for what else is rounded.
-        self._unit = 4 * (terms + 8) * 2.0**-53
-        self._is_dense = isinstance(queries, np.ndarray)
-        # Data far from zero lose digits in the products; the difference does not mind.
-        self._centre = queries.mean(axis=0) if self._is_dense else None
-        queries = queries - self._centre if self._is_dense else queries
-        self._norms = _plain_squared_norms(queries)[:, np.newaxis]
-        self._queries = queries if self._is_dense else queries.T.tocsr()
-
-    def intervals(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return bounds of the squared distances, queries by rows."""
-        if self._is_dense:
-            block -= self._centre
-            products = self._queries @ block.T
-        else:
-            products = (block @ self._queries).toarray().T
-        norms = self._norms + _plain_squared_norms(block)
-        width = self._unit * norms
-        norms -= 2 * products
-        return norms - width, norms + width
-
-
-# Rows of all kinds of arrays.
-
-
-class Rows:
-    """The rows of a matrix, in float64 a block at a time.
-
-    Attributes
-    ----------
-    name : str
-        What errors call the matrix.
-    n_rows, n_columns : int
-        Its shape.
-    terms : int
-        The most numbers that a product of two rows is a sum of.
-    """
-
-    __slots__ = ("n_columns", "n_rows", "name", "terms")
-
-    def __init__(self, name: str, shape: Sequence[int], terms: int) -> None:
-        self.name = name
-        self.n_rows, self.n_columns = map(int, shape)
-        self.terms = terms
-        if self.n_columns < 1:
-            raise InvalidArgumentError(f"{name} must have at least 1 column, got 0")
-
-    def check_length(self, low: int) -> None:
-        """Refuse fewer rows than these, and more than pairs are drawn of."""
-        _checks.integer(f"the number of rows of {self.name}", self.n_rows, low=low, high=1 << 31)
-
-    def native(self, index: _Index) -> Any:
-        """Return rows as they are, as what `project` is to be given."""
-        raise NotImplementedError
-
-    def take(self, index: _Index) -> Block:
-        """Return rows in float64, finite, in memory of their own."""
-        raise NotImplementedError
-
-    def cells(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return how many numbers each of these rows takes in a block."""
-        return np.full(len(index), self.n_columns)
-
-    def spans(self, most: int) -> Iterator[tuple[int, int]]:
-        """Cut all rows into blocks that are not too large, of `most` rows at most."""
-        step = max(1, min(most, _CELLS // self.n_columns))
-        for start in range(0, self.n_rows, step):
-            yield start, min(start + step, self.n_rows)
-
-
-class _Dense(Rows):
-    """An array in memory, or in a memory map."""
-
-    __slots__ = ("_found",)
-
-    def __init__(self, name: str, found: _arrays.Dense) -> None:
-        super().__init__(name, found.shape, found.shape[1])
-        self._found = found
-
-    def native(self, index: _Index) -> Any:
-        return self._found.wrap(self._found.values[index], self._found.dtype)
-
-    def take(self, index: _Index) -> Block:
-        some = self._found.values[index]
-        if self._found.dtype == "bfloat16":
-            # The upper half of a float32.
-            some = (some.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        return _finite(self.name, np.array(some, dtype=np.float64, order="C"), index)
-
-
-class _Sparse(Rows):
-    """A CSR array or matrix of scipy, which may have unsorted rows and duplicates."""
-
-    __slots__ = ("_csr", "_starts")
-
-    def __init__(self, name: str, csr: Any) -> None:
-        self._csr = csr
-        self._starts = np.asarray(csr.indptr, dtype=np.int64)
-        super().__init__(name, csr.shape, int(np.diff(self._starts).max(initial=0)))
-
-    def native(self, index: _Index) -> Any:
-        return self._csr[index]
-
-    def take(self, index: _Index) -> Block:
-        some = self._csr[index]
-        # Copied: what is brought into canonical form must not be the caller's.
-        data = np.array(some.data, dtype=np.float64)
-        parts = (data, some.indices.copy(), some.indptr.copy())
-        block = sys.modules["scipy.sparse"].csr_array(parts, shape=some.shape)
-        block.sum_duplicates()
-        return _finite(self.name, block, index)
-
-    def cells(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        lengths: NDArray[np.int64] = self._starts[index + 1] - self._starts[index]
-        return lengths
-
-    def spans(self, most: int) -> Iterator[tuple[int, int]]:
-        return _greedy(self._starts, most)
-
-
-class _Projected(Rows):
-    """What a projection makes of rows, made when it is needed."""
-
-    __slots__ = ("_projection", "_x")
-
-    def __init__(self, name: str, x: Rows, projection: Any) -> None:
-        self._x = x
-        self._projection = projection
-        x.check_length(1)
-        first = rows_of(name, projection.project(x.native(slice(0, 1))))
-        super().__init__(name, (x.n_rows, first.n_columns), first.n_columns)
-
-    def take(self, index: _Index) -> Block:
-        rows = self._x.native(index)
-        made = rows_of(self.name, self._projection.project(rows))
-        if (made.n_rows, made.n_columns) != (rows.shape[0], self.n_columns):
-            raise InvalidArgumentError(
-                f"{self.name} must have a row of {self.n_columns} for each of {rows.shape[0]}, "
-                f"got {made.n_rows} of {made.n_columns}"
-            )
-        block = made.take(slice(None))
-        return block if isinstance(block, np.ndarray) else block.toarray()
-
-    def cells(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self._x.cells(index) + self.n_columns
-
-    def spans(self, most: int) -> Iterator[tuple[int, int]]:
-        return self._x.spans(max(1, min(most, _CELLS // self.n_columns)))
-
-
-def rows_of(name: str, value: Any) -> Rows:
-    """Return the rows of an array of any kind that is taken."""
-    found = _arrays.matrix(name, value)
-    if isinstance(found, _arrays.Dense):
-        return _Dense(name, found)
-    _check_indices(name, found)
-    return _Sparse(name, value.tocsr())
-
-
-def _check_indices(name: str, found: _arrays.Sparse) -> None:
-    """Refuse a damaged sparse array, which SciPy would read beyond its end."""
-    major, minor = found.shape[::-1] if found.by_columns else found.shape
-    starts, indices = found.indptr, found.indices
-    if len(starts) != major + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
-        raise InvalidArgumentError(
-            f"{name}.indptr must be {major + 1} numbers that ascend from 0, got others"
-        )
-    stored = min(len(indices), found.values.shape[1])
-    if starts[-1] > stored:
-        raise InvalidArgumentError(
-            f"{name}.indptr must end at {stored} or before, got {starts[-1]}"
-        )
-    used = indices[: starts[-1]]
-    if len(used) and not 0 <= used.min() <= used.max() < minor:
-        raise InvalidArgumentError(
-            f"{name}.indices must be at least 0 and below {minor}, got {used.min()} to {used.max()}"
-        )
-
-
-def _finite(name: str, block: Block, index: _Index) -> Block:
-    """Return a block whose values are all finite; else name the first that is not."""
-    values = block if isinstance(block, np.ndarray) else block.data
-    if np.isfinite(values).all():
-        return block
-    at = np.argwhere(~np.isfinite(values))[0]
-    if isinstance(block, np.ndarray):
-        row, column = at.tolist()
-    else:
-        row = int(np.searchsorted(block.indptr, at[0], side="right")) - 1
-        column = int(block.indices[at[0]])
-    row = (index.start or 0) + row if isinstance(index, slice) else int(index[row])
-    raise InvalidArgumentError(
-        f"{name} must be finite, got {values[tuple(at)]} in row {row}, column {column}"
-    )
-
-
-def _parts(cells: NDArray[np.int64]) -> Iterator[slice]:
-    """Cut rows or pairs that take so many cells each into parts that are not too large."""
-    ends = np.concatenate(([0], np.cumsum(cells)))
-    for start, stop in _greedy(ends, len(cells)):
-        yield slice(start, stop)
-
-
-def _greedy(ends: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-    start, last = 0, len(ends) - 1
-    while start < last:
-        stop = int(np.searchsorted(ends, ends[start] + _CELLS, side="right")) - 1
-        stop = min(max(stop, start + 1), start + most, last)
-        yield start, stop
-        start = stop
 
 
 # Figures.

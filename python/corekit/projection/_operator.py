@@ -239,8 +239,9 @@ class SparseProjection:
         Notes
         -----
         O(n d s) time for s non-zeros a column, dense, and O(nnz s) sparse. Beyond the
-        output a thread takes less than 16 MiB for k up to 65536; CSR and CSC keep a table
-        of 2 s bytes a feature (4 s from k = 32768 on), up to 128 MiB.
+        output a thread takes less than 16 MiB for k up to 32768, and some 300 k bytes from
+        there on; CSR and CSC keep a table of 2 s bytes a feature (4 s from k = 32768 on), up
+        to 128 MiB.
         """
         source = _arrays.matrix("X", X)
         shape = _Shape("X", self.n_features)

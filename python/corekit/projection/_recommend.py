@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corekit import _checks
-from corekit.projection import _distortion
+from corekit.projection import _distortion, _rows
 
 MOST = 16
 
@@ -66,7 +66,7 @@ def recommend_column_nnz(X: Any, n_components: int, *, eps: float) -> int:
     >>> recommend_column_nnz(two, 256, eps=0.3)
     4
     """
-    rows = _distortion.rows_of("X", X)
+    rows = _rows.rows_of("X", X)
     k = _checks.integer("n_components", n_components, low=1)
     limit = _distortion.fraction("eps", eps)
     rows.check_length(1)
@@ -83,7 +83,7 @@ def recommend_column_nnz(X: Any, n_components: int, *, eps: float) -> int:
 def _shares(block: Any) -> NDArray[np.float64]:
     """Return ``2 |x_a x_b| / |x|**2`` of the two largest magnitudes of each row; of zeros 0."""
     second, first = _largest_two(block)
-    squares, power = _distortion.squared_norms("X", block)
+    squares, power = _rows.squared_norms("X", block)
     # Numbers and powers of 2 apart: right at any scale, and where it is eps to the last bit.
     (a, a_power), (b, b_power) = np.frexp(first), np.frexp(second)
     quotient = np.divide(2 * a * b, squares, out=np.zeros(len(squares)), where=squares > 0)

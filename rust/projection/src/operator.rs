@@ -109,7 +109,7 @@ impl Operator {
             n_features: self.n_features,
             n_components: self.n_components,
             by_feature,
-            chunk: chunk_features(self.n_components),
+            chunk: chunk_features(self.n_components, entries.column_nnz(self.n_components)),
         }
     }
 

@@ -9,17 +9,23 @@ use corekit_base::real::Real;
 use corekit_base::simd::Level;
 
 use crate::draw::{Placement, SIGN, iid_column, placements};
-use crate::law::{Strata, Threshold};
+use crate::law::{Strata, Threshold, WIDEST};
 
 use super::tables::{ChunkDraw, Words};
 
 /// Rows side by side.
 pub(crate) const LANES: usize = 32;
 
-/// Features of a chunk: so many that a list is some features long, and no more than 1024, for a
-/// tile of float32 takes 128 KiB then.
-pub(crate) fn chunk_features(n_components: usize) -> usize {
-    n_components.next_power_of_two().clamp(256, 1024)
+/// The most terms of a chunk's lists, which a worker may hold.
+const MOST_TERMS: f64 = (1 << 19) as f64;
+
+/// Features of a chunk, for columns of `column_nnz` entries: so many that a list is some features
+/// long, and no more than 1024, for a tile of float32 takes 128 KiB then.
+pub(crate) fn chunk_features(n_components: usize, column_nnz: f64) -> usize {
+    let room = (MOST_TERMS / column_nnz) as usize;
+    let wanted = n_components.next_power_of_two().clamp(256, 1024);
+    // Whole blocks of any width.
+    wanted.min(room / WIDEST * WIDEST).max(WIDEST)
 }
 
 /// For each sum, which lines of the tile are added to it, and which are taken off.
@@ -119,6 +125,16 @@ pub(crate) enum Entries<'a> {
     Iid(Threshold),
 }
 
+impl Entries<'_> {
+    /// The entries of a column, or how many are expected.
+    pub fn column_nnz(&self, n_components: usize) -> f64 {
+        match self {
+            Entries::Stack(strata) => strata.column_nnz() as f64,
+            Entries::Iid(threshold) => threshold.density() * n_components as f64,
+        }
+    }
+}
+
 /// Draws lists: for each output its features, or for each feature its outputs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListDraw<'a> {
@@ -186,10 +202,7 @@ impl ChunkDraw for ListDraw<'_> {
     }
 
     fn bytes(&self) -> usize {
-        let column = match self.entries {
-            Entries::Stack(strata) => strata.column_nnz() as f64,
-            Entries::Iid(threshold) => threshold.density() * self.n_components as f64,
-        };
+        let column = self.entries.column_nnz(self.n_components);
         let sums = if self.by_feature {
             self.n_features
         } else {
