@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from typing import TypeVar
 
 from corekit import _compress, _memory, _records, _selection, _sets, _threads
 from corekit.cli import refused, splits
 from corekit.cli.delimiter import unescape
 from corekit.cli.parser import Parser
 from corekit.cli.values import number, seed_number, usage
-
-_T = TypeVar("_T")
 
 _DESCRIPTION = """\
 Write a uniformly random permutation of the input lines to standard output.

@@ -390,18 +390,6 @@ def _scaled(words: NDArray[np.uint64], population: int) -> NDArray[np.uint64]:
     return scaled
 
 
-# What is expected.
-
-
-def _density(errors: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Return the density of a chi-square variable of k degrees, over k, less 1."""
-    half = k / 2
-    logs = (half - 1) * np.log1p(errors) - half * errors
-    constant = half * math.log(half) - half - math.lgamma(half)
-    density: NDArray[np.float64] = np.exp(logs + constant)
-    return density
-
-
 # Pairs.
 
 
@@ -433,6 +421,15 @@ def _pair_errors(
 
 
 # Figures.
+
+
+def _density(errors: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """Return the density of a chi-square variable of k degrees, over k, less 1."""
+    half = k / 2
+    logs = (half - 1) * np.log1p(errors) - half * errors
+    constant = half * math.log(half) - half - math.lgamma(half)
+    density: NDArray[np.float64] = np.exp(logs + constant)
+    return density
 
 
 def _edges(errors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -260,6 +260,7 @@ def _summed(
 
 
 def plain_squared_norms(block: Block) -> NDArray[np.float64]:
+    """Return the squared norms of rows, which may be too large or too small for float64."""
     if isinstance(block, np.ndarray):
         sums: NDArray[np.float64] = np.einsum("ij,ij->i", block, block)
         return sums
