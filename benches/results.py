@@ -21,18 +21,18 @@ RESULTS = Path(__file__).parent / "results"
 Record = dict[str, Any]
 
 
-def read(path: Path) -> Record:
+def read(path: Path, job: str = "shuffle") -> Record:
     """Return the results in a file; those of a file that is not there are empty."""
     try:
         found: Record = json.loads(path.read_text())
     except FileNotFoundError:
-        return {"job": "shuffle", "machine": {}, "cases": []}
+        return {"job": job, "machine": {}, "cases": []}
     return found
 
 
-def add(path: Path, machine: Record, case: Record) -> None:
-    """Put a case into a results file, in place of the one it had under that name."""
-    found = read(path)
+def add(path: Path, machine: Record, case: Record, job: str = "shuffle") -> None:
+    """Put a case into a job's results file, in place of the one it had under that name."""
+    found = read(path, job)
     if found["machine"] not in ({}, machine):
         raise SystemExit(f"{path.name} holds results of another machine: {found['machine']}")
     found["machine"] = machine

@@ -20,6 +20,7 @@ from projections.cases import ROUNDS, SUITES, THREADS, Case, Input, Suite
 from projections.inputs import ending
 from projections.rounds import BENCHES, Bench
 from projections.targets import targets
+from results import RESULTS, Record, add
 from tables import plain
 
 REPOSITORY = BENCHES.parent
@@ -67,12 +68,12 @@ def run(options: argparse.Namespace) -> int:
     corekit = peers.unpacked(wheel, directory / "corekit") if wheel else None
     facts = machine.describe(directory)
     bench = Bench(python, corekit, _say)
-    finished: list[results.Record] = []
+    finished: list[Record] = []
     for case in suite.cases:
         file = _made(case.input, python, directory / "projection")
         load = machine.load()
         rows, source = bench.run_case(case, file, rounds)
-        record: results.Record = {
+        record: Record = {
             "name": case.name,
             "suite": suite.name,
             "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
         record["targets"] = targets(record)
         finished.append(record)
         # After each case: an interrupted run keeps those that it has finished.
-        results.add(path, facts, record)
+        add(path, facts, record, job="projection")
     _print(finished)
     _say(f"written to {os.path.relpath(path)}")
     return 1 if any(_is_bad(row) for case in finished for row in case["rows"]) else 0
@@ -122,7 +123,7 @@ def _selected(
 
 def _results_path(directory: Path, *, keep: bool) -> Path:
     """Return where results go: into the repository only what is complete."""
-    place = results.RESULTS if keep else directory
+    place = RESULTS if keep else directory
     return place / f"projection-{machine.slug(directory)}.json"
 
 
@@ -177,13 +178,13 @@ def _made(source: Input, python: Path, directory: Path) -> Path:
     return path
 
 
-def _is_bad(row: results.Record) -> bool:
+def _is_bad(row: Record) -> bool:
     """Tell whether a row fails the bench: a peer may be absent, corekit may not."""
     status: str = row["status"]
     return status == "failed" or (row["tool"].startswith("corekit") and status != "ok")
 
 
-def _print(cases: Sequence[results.Record]) -> None:
+def _print(cases: Sequence[Record]) -> None:
     print(f"\n{plain(list(figures.summary(cases)))}")
     red = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for case in cases:

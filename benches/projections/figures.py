@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from projections.results import (
-    Record,
     bound,
     median,
     quickest,
     rates,
-    read,
     row,
     seconds,
     steady,
 )
 from projections.targets import MATMULS
+from results import Record, read
 from tables import caption, markdown
 
 INPUTS = {

@@ -6,44 +6,12 @@ medians and spread, and what became of the targets. Cases may be run again one b
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+from results import Record
+
 STEPS = ("fit", "first", "new", "out")
-
-# A row, case or result as JSON gives it.
-Record = dict[str, Any]
-
-
-def read(path: Path) -> Record:
-    """Return the results in a file; those of a file that is not there are empty."""
-    try:
-        found: Record = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {"job": "projection", "machine": {}, "cases": []}
-    return found
-
-
-def add(path: Path, machine: Record, case: Record) -> None:
-    """Put a case into a results file, in place of the one it had under that name."""
-    found = read(path)
-    if found["machine"] not in ({}, machine):
-        raise SystemExit(f"{path.name} holds results of another machine: {found['machine']}")
-    found["machine"] = machine
-    names = [known["name"] for known in found["cases"]]
-    if case["name"] in names:
-        found["cases"][names.index(case["name"])] = case
-    else:
-        found["cases"].append(case)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(found, indent=1) + "\n")
-    os.replace(unfinished, path)
 
 
 def summarised(row: Record) -> Record:

@@ -11,7 +11,8 @@ import operator
 from collections.abc import Iterator
 
 from projections.cases import THREADS
-from projections.results import Record, median, quickest, row, seconds
+from projections.results import median, quickest, row, seconds
+from results import Record
 
 MIB = 1 << 20
 MATMULS = ("numpy-matmul", "jax-matmul")

@@ -15,6 +15,7 @@ import os
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Job:
         return (self.x.shape[0], self.n_components)
 
 
-class Tool:
+class Tool(ABC):
     """One way to project."""
 
     modes: ClassVar[tuple[Mode, ...]] = ("new",)
@@ -69,13 +70,13 @@ class Tool:
         self.job = job
         self.pid = os.getpid()  # of the process that does the work
 
+    @abstractmethod
     def fit(self, seed: int) -> None:
         """Draw the matrix."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, out: Any) -> Any:
         """Project, into `out` if it is not None."""
-        raise NotImplementedError
 
     def timed(self, out: Any) -> tuple[float, Any]:
         """Project, and return the seconds that it took and what came of it."""

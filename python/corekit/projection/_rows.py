@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -22,7 +23,7 @@ Index: TypeAlias = slice | NDArray[np.int64]
 Block: TypeAlias = Any
 
 
-class Rows:
+class Rows(ABC):
     """The rows of a matrix, in float64 a block at a time.
 
     Attributes
@@ -48,13 +49,9 @@ class Rows:
         """Refuse fewer rows than these, and more than pairs are drawn of."""
         _checks.integer(f"the number of rows of {self.name}", self.n_rows, low=low, high=1 << 31)
 
-    def native(self, index: Index) -> Any:
-        """Return rows as they are, as what `project` is to be given."""
-        raise NotImplementedError
-
+    @abstractmethod
     def take(self, index: Index) -> Block:
         """Return rows in float64, finite, in memory of their own."""
-        raise NotImplementedError
 
     def cells(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return how many numbers each of these rows takes in a block."""
@@ -67,7 +64,17 @@ class Rows:
             yield start, min(start + step, self.n_rows)
 
 
-class _Dense(Rows):
+class Given(Rows):
+    """Rows of an array that is there."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def native(self, index: Index) -> Any:
+        """Return rows as they are, as what `project` is to be given."""
+
+
+class _Dense(Given):
     """An array in memory, or in a memory map."""
 
     __slots__ = ("_found",)
@@ -87,7 +94,7 @@ class _Dense(Rows):
         return _finite(self.name, np.array(some, dtype=np.float64, order="C"), index)
 
 
-class _Sparse(Rows):
+class _Sparse(Given):
     """A CSR array or matrix of scipy, which may have unsorted rows and duplicates."""
 
     __slots__ = ("_csr", "_starts")
@@ -122,7 +129,7 @@ class Projected(Rows):
 
     __slots__ = ("_projection", "_x")
 
-    def __init__(self, name: str, x: Rows, projection: Any) -> None:
+    def __init__(self, name: str, x: Given, projection: Any) -> None:
         self._x = x
         self._projection = projection
         x.check_length(1)
@@ -147,7 +154,7 @@ class Projected(Rows):
         return self._x.spans(max(1, min(most, CELLS // self.n_columns)))
 
 
-def rows_of(name: str, value: Any) -> Rows:
+def rows_of(name: str, value: Any) -> Given:
     """Return the rows of an array of any kind that is taken."""
     found = _arrays.matrix(name, value)
     if isinstance(found, _arrays.Dense):

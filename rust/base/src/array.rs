@@ -9,8 +9,7 @@
 mod tests;
 
 use std::marker::PhantomData;
-use std::mem::size_of;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::slice;
 
 use half::slice::HalfFloatSliceExt;
@@ -178,58 +177,23 @@ impl Element for f16 {
     }
 }
 
-/// A matrix that is read: a view with any strides, of any element type.
+/// How a matrix lies in memory: what its elements are, how many there are, and how far apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
-    data: *const u8,
+pub struct Layout {
     dtype: Dtype,
     shape: [usize; 2],
     /// Bytes from one row to the next, and from one column to the next.
     strides: [isize; 2],
-    memory: PhantomData<&'a [u8]>,
 }
 
-// SAFETY: it is a shared view of memory that nobody writes while it lives (`Matrix::new`).
-unsafe impl Send for Matrix<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Matrix<'_> {}
-
-impl<'a> Matrix<'a> {
-    /// A view of memory that belongs to somebody else.
-    ///
-    /// # Safety
-    /// For `'a`, every element `data + row * strides[0] + column * strides[1]` of the shape is
-    /// memory that may be read, and no thread writes it through Rust. No alignment is needed.
-    pub unsafe fn new(
-        data: *const u8,
-        dtype: Dtype,
-        shape: [usize; 2],
-        strides: [isize; 2],
-    ) -> Self {
-        Self {
-            data,
-            dtype,
-            shape,
-            strides,
-            memory: PhantomData,
-        }
-    }
-
-    /// A view of a slice, row after row.
-    ///
-    /// # Panics
-    /// When the slice does not have `rows * columns` elements.
-    pub fn of<E: Element>(slice: &'a [E], rows: usize, columns: usize) -> Self {
-        assert_eq!(Some(slice.len()), rows.checked_mul(columns));
+impl Layout {
+    /// Row after row.
+    fn by_rows<E: Element>(rows: usize, columns: usize) -> Self {
         let size = size_of::<E>();
-        // SAFETY: every element is one of the slice, which is borrowed for 'a.
-        unsafe {
-            Self::new(
-                slice.as_ptr().cast(),
-                E::DTYPE,
-                [rows, columns],
-                [(columns * size) as isize, size as isize],
-            )
+        Self {
+            dtype: E::DTYPE,
+            shape: [rows, columns],
+            strides: [(columns * size) as isize, size as isize],
         }
     }
 
@@ -248,32 +212,6 @@ impl<'a> Matrix<'a> {
         self.dtype
     }
 
-    /// The same elements with rows and columns exchanged.
-    #[must_use]
-    pub fn transposed(&self) -> Self {
-        Self {
-            shape: [self.shape[1], self.shape[0]],
-            strides: [self.strides[1], self.strides[0]],
-            ..*self
-        }
-    }
-
-    /// The rows `rows` alone.
-    #[must_use]
-    pub fn row_range(&self, rows: Range<usize>) -> Self {
-        assert!(rows.start <= rows.end && rows.end <= self.shape[0]);
-        Self {
-            // An empty matrix may have any pointer, which must not be moved.
-            data: if rows.is_empty() {
-                self.data
-            } else {
-                self.at(rows.start, 0)
-            },
-            shape: [rows.len(), self.shape[1]],
-            ..*self
-        }
-    }
-
     /// Whether the elements of a column are nearer to each other than those of a row.
     pub fn is_by_columns(&self) -> bool {
         self.shape[0] > 1
@@ -281,11 +219,19 @@ impl<'a> Matrix<'a> {
             && self.strides[0].unsigned_abs() < self.strides[1].unsigned_abs()
     }
 
+    /// The same elements with rows and columns exchanged.
+    fn turned(self) -> Self {
+        Self {
+            shape: [self.shape[1], self.shape[0]],
+            strides: [self.strides[1], self.strides[0]],
+            ..self
+        }
+    }
+
+    /// Bytes from the first element to another.
     #[inline(always)]
-    fn at(&self, row: usize, column: usize) -> *const u8 {
-        self.data.wrapping_offset(
-            (row as isize * self.strides[0]).wrapping_add(column as isize * self.strides[1]),
-        )
+    fn offset(&self, row: usize, column: usize) -> isize {
+        (row as isize * self.strides[0]).wrapping_add(column as isize * self.strides[1])
     }
 
     fn assert_inside(&self, rows: &Range<usize>, columns: &Range<usize>) {
@@ -296,6 +242,79 @@ impl<'a> Matrix<'a> {
                 && columns.end <= self.shape[1],
             "a tile outside of its matrix"
         );
+    }
+}
+
+/// A matrix that is read: a view with any strides, of any element type.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    data: *const u8,
+    layout: Layout,
+    memory: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: it is a shared view of memory that nobody writes while it lives (`Matrix::new`).
+unsafe impl Send for Matrix<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Matrix<'_> {}
+
+impl Deref for Matrix<'_> {
+    type Target = Layout;
+    fn deref(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+impl<'a> Matrix<'a> {
+    /// A view of memory that belongs to somebody else.
+    ///
+    /// # Safety
+    /// For `'a`, every element `data + row * strides[0] + column * strides[1]` of the shape is
+    /// memory that may be read, and no thread writes it through Rust. No alignment is needed.
+    // SAFETY: nothing is read here; who calls this promises what reading needs.
+    pub unsafe fn new(
+        data: *const u8,
+        dtype: Dtype,
+        shape: [usize; 2],
+        strides: [isize; 2],
+    ) -> Self {
+        let layout = Layout {
+            dtype,
+            shape,
+            strides,
+        };
+        Self {
+            data,
+            layout,
+            memory: PhantomData,
+        }
+    }
+
+    /// A view of a slice, row after row.
+    ///
+    /// # Panics
+    /// When the slice does not have `rows * columns` elements.
+    pub fn of<E: Element>(slice: &'a [E], rows: usize, columns: usize) -> Self {
+        assert_eq!(Some(slice.len()), rows.checked_mul(columns));
+        Self {
+            data: slice.as_ptr().cast(),
+            layout: Layout::by_rows::<E>(rows, columns),
+            memory: PhantomData,
+        }
+    }
+
+    /// The same elements with rows and columns exchanged.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        Self {
+            layout: self.layout.turned(),
+            ..*self
+        }
+    }
+
+    #[inline(always)]
+    fn at(&self, row: usize, column: usize) -> *const u8 {
+        self.data.wrapping_offset(self.offset(row, column))
     }
 
     /// The cache lines of a tile, to be asked for one after the other before it is loaded.
@@ -475,6 +494,7 @@ fn prefetch(from: *const u8, bytes: usize) {
 /// # Safety
 /// They are memory that may be read.
 #[inline(always)]
+// SAFETY: that is all it needs; no alignment.
 unsafe fn load_strided<E: Element, T: Real>(from: *const u8, step: isize, out: &mut [T]) {
     let from = from.cast::<E>();
     if step == size_of::<E>() as isize && from.is_aligned() {
@@ -504,9 +524,7 @@ unsafe fn load_strided<E: Element, T: Real>(from: *const u8, step: isize, out: &
 #[derive(Clone, Copy, Debug)]
 pub struct MatrixMut<'a> {
     data: *mut u8,
-    dtype: Dtype,
-    shape: [usize; 2],
-    strides: [isize; 2],
+    layout: Layout,
     memory: PhantomData<&'a mut [u8]>,
 }
 
@@ -515,6 +533,13 @@ unsafe impl Send for MatrixMut<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for MatrixMut<'_> {}
 
+impl Deref for MatrixMut<'_> {
+    type Target = Layout;
+    fn deref(&self) -> &Layout {
+        &self.layout
+    }
+}
+
 impl<'a> MatrixMut<'a> {
     /// A view of memory that belongs to somebody else.
     ///
@@ -522,56 +547,38 @@ impl<'a> MatrixMut<'a> {
     /// For `'a`, every element of the shape is memory that may be written, no two elements share
     /// any, nobody reads or writes it but through this view, and no two threads store to the same
     /// element at the same time.
+    // SAFETY: nothing is written here; who calls this promises what writing needs.
     pub unsafe fn new(data: *mut u8, dtype: Dtype, shape: [usize; 2], strides: [isize; 2]) -> Self {
-        Self {
-            data,
+        let layout = Layout {
             dtype,
             shape,
             strides,
+        };
+        Self {
+            data,
+            layout,
             memory: PhantomData,
         }
     }
 
-    /// A view of a slice, row after row.
+    /// A view of a slice, row after row; threads must take different rows of it.
     ///
     /// # Panics
     /// When the slice does not have `rows * columns` elements.
     pub fn of<E: Element>(slice: &'a mut [E], rows: usize, columns: usize) -> Self {
         assert_eq!(Some(slice.len()), rows.checked_mul(columns));
-        let size = size_of::<E>();
-        // SAFETY: every element is one of the slice, which is borrowed for 'a. That threads take
-        // different rows is the contract of the functions that store.
-        unsafe {
-            Self::new(
-                slice.as_mut_ptr().cast(),
-                E::DTYPE,
-                [rows, columns],
-                [(columns * size) as isize, size as isize],
-            )
+        Self {
+            data: slice.as_mut_ptr().cast(),
+            layout: Layout::by_rows::<E>(rows, columns),
+            memory: PhantomData,
         }
-    }
-
-    /// How many rows it has.
-    pub fn rows(&self) -> usize {
-        self.shape[0]
-    }
-
-    /// How many columns it has.
-    pub fn columns(&self) -> usize {
-        self.shape[1]
-    }
-
-    /// The type of its elements.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
     }
 
     /// The same elements with rows and columns exchanged.
     #[must_use]
     pub fn transposed(&self) -> Self {
         Self {
-            shape: [self.shape[1], self.shape[0]],
-            strides: [self.strides[1], self.strides[0]],
+            layout: self.layout.turned(),
             ..*self
         }
     }
@@ -579,7 +586,7 @@ impl<'a> MatrixMut<'a> {
     /// The rows `rows` alone.
     #[must_use]
     pub fn row_range(&self, rows: Range<usize>) -> Self {
-        assert!(rows.start <= rows.end && rows.end <= self.shape[0]);
+        self.assert_inside(&rows, &(0..self.columns()));
         Self {
             // An empty matrix may have any pointer, which must not be moved.
             data: if rows.is_empty() {
@@ -587,33 +594,24 @@ impl<'a> MatrixMut<'a> {
             } else {
                 self.at(rows.start, 0)
             },
-            shape: [rows.len(), self.shape[1]],
+            layout: Layout {
+                shape: [rows.len(), self.columns()],
+                ..self.layout
+            },
             ..*self
         }
     }
 
-    /// Whether the elements of a column are nearer to each other than those of a row.
-    pub fn is_by_columns(&self) -> bool {
-        self.shape[0] > 1
-            && self.shape[1] > 1
-            && self.strides[0].unsigned_abs() < self.strides[1].unsigned_abs()
-    }
-
     #[inline(always)]
     fn at(&self, row: usize, column: usize) -> *mut u8 {
-        self.data.wrapping_offset(
-            (row as isize * self.strides[0]).wrapping_add(column as isize * self.strides[1]),
-        )
+        self.data.wrapping_offset(self.offset(row, column))
     }
 
     /// Stores `values` in row `row`, from column `first` on.
     ///
     /// Threads that store at the same time must take different elements.
     pub fn store_row<T: Real>(&self, row: usize, first: usize, values: &[T]) {
-        assert!(
-            row < self.shape[0] && first <= self.shape[1] && values.len() <= self.shape[1] - first,
-            "a row outside of its matrix"
-        );
+        self.assert_inside(&(row..row + 1), &(first..first + values.len()));
         // SAFETY: the elements are inside the matrix, whose memory may be written.
         with_type!(self.dtype, E => unsafe {
             store_strided::<E, T>(self.at(row, first), self.strides[1], values);
@@ -658,6 +656,7 @@ impl<'a> MatrixMut<'a> {
 /// # Safety
 /// They are memory that may be written, and that no other thread uses now.
 #[inline(always)]
+// SAFETY: that is all it needs; no alignment.
 unsafe fn store_strided<E: Element, T: Real>(to: *mut u8, step: isize, values: &[T]) {
     let to = to.cast::<E>();
     if step == size_of::<E>() as isize {

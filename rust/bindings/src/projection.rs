@@ -61,9 +61,9 @@ impl Projection {
         let py = x.array.py();
         let work = x.elements();
         let (row_bytes, rows) = (x.row_bytes(), x.rows());
+        #[allow(unsafe_code)]
         // SAFETY: the caller of this private module gives an `out` that is writable, shares no
         // memory with `x`, and has no element twice; both are kept alive by their handles.
-        #[allow(unsafe_code)]
         let (x, y) = unsafe { (x.matrix()?, y.matrix_mut()?) };
         how.run(py, work, row_bytes, rows, |run| {
             self.operator.project(&x, &y, run)
@@ -101,8 +101,8 @@ impl Projection {
             true => (columns, rows),
         };
         let work = nnz + y.elements();
-        // SAFETY: as in `project`.
         #[allow(unsafe_code)]
+        // SAFETY: as in `project`.
         let (values, y) = unsafe { (values.matrix()?, y.matrix_mut()?) };
         how.run(py, work, row_bytes, rows, |run| {
             let x = Compressed::new(major, minor, structure, values, run)?;
@@ -143,8 +143,8 @@ impl Projection {
         let py = y.array.py();
         let work = x.elements();
         let (row_bytes, rows) = (x.row_bytes(), x.rows());
-        // SAFETY: as in `project`.
         #[allow(unsafe_code)]
+        // SAFETY: as in `project`.
         let (y, x) = unsafe { (y.matrix()?, x.matrix_mut()?) };
         how.run(py, work, row_bytes, rows, |run| {
             self.operator.adjoint(&y, &x, run)
@@ -300,6 +300,7 @@ impl<'py> Array<'py> {
     /// # Safety
     /// The array's memory is not written while the matrix is used.
     #[allow(unsafe_code)]
+    // SAFETY: that is all it needs.
     unsafe fn matrix(&self) -> PyResult<Matrix<'py>> {
         let (data, dtype, shape, strides) = self.parts();
         // SAFETY: NumPy's arrays own or keep alive all of their elements; the rest as above.
@@ -310,6 +311,7 @@ impl<'py> Array<'py> {
     /// The array is writable, no element is there twice, and nobody else uses its memory while the
     /// matrix is used.
     #[allow(unsafe_code)]
+    // SAFETY: that is all it needs.
     unsafe fn matrix_mut(&self) -> PyResult<MatrixMut<'py>> {
         let (data, dtype, shape, strides) = self.parts();
         // SAFETY: as in `matrix`.

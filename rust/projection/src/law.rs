@@ -22,6 +22,73 @@ pub enum Law {
     Srht,
 }
 
+impl Law {
+    /// The law, if it is a sparse one, of matrices of `n_components` rows.
+    pub(crate) fn sparse(&self, n_components: usize) -> Option<SparseLaw<'_>> {
+        match self {
+            Self::Stack(strata) => Some(SparseLaw::Stack(strata)),
+            Self::Iid(threshold) => Some(SparseLaw::Iid {
+                threshold: *threshold,
+                n_components,
+            }),
+            Self::Gaussian | Self::Srht => None,
+        }
+    }
+}
+
+/// A law with few entries in a column, all of one magnitude for each output.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SparseLaw<'a> {
+    /// [`Law::Stack`].
+    Stack(&'a Strata),
+    /// [`Law::Iid`].
+    Iid {
+        /// The density.
+        threshold: Threshold,
+        /// k.
+        n_components: usize,
+    },
+}
+
+impl SparseLaw<'_> {
+    /// k.
+    pub fn n_components(&self) -> usize {
+        match *self {
+            Self::Stack(strata) => strata.n_components,
+            Self::Iid { n_components, .. } => n_components,
+        }
+    }
+
+    /// Features that are drawn together.
+    pub(crate) fn width(&self) -> usize {
+        match *self {
+            Self::Stack(strata) => strata.width,
+            Self::Iid { .. } => 1,
+        }
+    }
+
+    /// The entries of a column: their number, or what is expected of it.
+    pub(crate) fn column_nnz(&self) -> f64 {
+        match *self {
+            Self::Stack(strata) => strata.column_nnz() as f64,
+            Self::Iid {
+                threshold,
+                n_components,
+            } => threshold.density() * n_components as f64,
+        }
+    }
+
+    /// The magnitude of the entries of every output.
+    pub(crate) fn scales(&self) -> Vec<f64> {
+        match *self {
+            Self::Stack(strata) => strata.scales(),
+            Self::Iid { n_components, .. } => {
+                vec![1.0 / self.column_nnz().sqrt(); n_components]
+            }
+        }
+    }
+}
+
 /// The strata of a stack: how outputs are divided among the `s` entries of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Strata {

@@ -7,15 +7,13 @@ use corekit_base::real::Real;
 
 use crate::dense;
 use crate::dense::blocks::{BlockDraw, Blocks, Table};
-use crate::dense::lists::{self, ListDraw, Lists, chunk_features};
+use crate::dense::lists::{ListDraw, Lists, chunk_features};
 use crate::dense::tables::Kept;
 use crate::error::{Error, Result};
 use crate::gaussian;
-use crate::law::Law;
+use crate::law::{Law, SparseLaw};
 use crate::run::{Run, zeros};
-use crate::sparse::{
-    self, Columns, Compressed, Draw, Entries, Slab, Slabs, Source, SparseLaw, SparseRows,
-};
+use crate::sparse::{self, Columns, Compressed, Draw, Entries, Slab, Slabs, Source, SparseRows};
 use crate::srht::{Hadamard, Srht};
 
 /// The types that all laws have kernels for.
@@ -81,18 +79,6 @@ impl Operator {
         self.n_components
     }
 
-    /// The weight of every output, for the laws whose entries are ±that.
-    fn scales<T: Blocks>(&self) -> Vec<T> {
-        match &self.law {
-            Law::Stack(strata) => strata.scales().into_iter().map(T::of).collect(),
-            Law::Iid(threshold) => {
-                let scale = 1.0 / (threshold.density() * self.n_components as f64).sqrt();
-                vec![T::of(scale); self.n_components]
-            }
-            Law::Gaussian | Law::Srht => Vec::new(),
-        }
-    }
-
     /// What the SRHT law draws once for all features.
     fn srht(&self, run: &Run<'_>) -> Result<&Srht> {
         if let Some(drawn) = self.srht.get() {
@@ -102,14 +88,13 @@ impl Operator {
         Ok(self.srht.get_or_init(|| drawn))
     }
 
-    fn list_draw<'a>(&'a self, entries: lists::Entries<'a>, by_feature: bool) -> ListDraw<'a> {
+    fn list_draw<'a>(&self, law: SparseLaw<'a>, by_feature: bool) -> ListDraw<'a> {
         ListDraw {
             seed: self.seed,
-            entries,
+            law,
             n_features: self.n_features,
-            n_components: self.n_components,
             by_feature,
-            chunk: chunk_features(self.n_components, entries.column_nnz(self.n_components)),
+            chunk: chunk_features(&law),
         }
     }
 
@@ -137,25 +122,23 @@ impl Operator {
         y: &MatrixMut<'_>,
         run: &Run<'_>,
     ) -> Result<()> {
-        let scales = self.scales::<T>();
-        let entries = match &self.law {
-            Law::Stack(strata) if strata.width >= 8 && !x.is_by_columns() => {
+        let (seed, k) = (self.seed, self.n_components);
+        match (self.law.sparse(k), &self.law) {
+            (Some(law), Law::Stack(strata)) if strata.width >= 8 && !x.is_by_columns() => {
                 let draw = BlockDraw {
-                    seed: self.seed,
+                    seed,
                     strata,
                     n_features: self.n_features,
                 };
-                return dense::project_blocks(&draw, &self.blocks, &scales, x, y, run);
+                dense::project_blocks::<T>(&draw, &self.blocks, &scales(&law), x, y, run)
             }
-            Law::Stack(strata) => lists::Entries::Stack(strata),
-            Law::Iid(threshold) => lists::Entries::Iid(*threshold),
-            Law::Gaussian => {
-                return gaussian::project::<T>(self.seed, self.n_components, x, y, run);
+            (Some(law), _) => {
+                let draw = self.list_draw(law, false);
+                dense::project_lists::<T>(&draw, &self.lists, &scales(&law), x, y, run)
             }
-            Law::Srht => return self.srht(run)?.project::<T>(x, y, run),
-        };
-        let draw = self.list_draw(entries, false);
-        dense::project_lists(&draw, &self.lists, &scales, x, y, run)
+            (None, Law::Srht) => self.srht(run)?.project::<T>(x, y, run),
+            (None, _) => gaussian::project::<T>(seed, k, x, y, run),
+        }
     }
 
     /// Y = X Aᵀ for a sparse `x`: n x d, by rows or, where `by_columns`, by columns.
@@ -187,29 +170,22 @@ impl Operator {
         y: &MatrixMut<'_>,
         run: &Run<'_>,
     ) -> Result<()> {
-        let law = match &self.law {
-            Law::Stack(strata) => SparseLaw::Stack(strata),
-            Law::Iid(threshold) => SparseLaw::Iid {
-                threshold: *threshold,
-                n_components: self.n_components,
-            },
-            Law::Gaussian => {
-                let (seed, k) = (self.seed, self.n_components);
-                return each_slab(x, by_columns, y, run, |rows, y| {
-                    gaussian::project_sparse::<T>(seed, k, rows, y, run)
-                });
-            }
-            Law::Srht => {
+        let (seed, k) = (self.seed, self.n_components);
+        let law = match (self.law.sparse(k), &self.law) {
+            (Some(law), _) => law,
+            (None, Law::Srht) => {
                 let drawn = self.srht(run)?;
                 return each_slab(x, by_columns, y, run, |rows, y| {
                     drawn.project_sparse::<T>(rows, y, run)
                 });
             }
+            (None, _) => {
+                return each_slab(x, by_columns, y, run, |rows, y| {
+                    gaussian::project_sparse::<T>(seed, k, rows, y, run)
+                });
+            }
         };
-        let draw = Draw {
-            law,
-            seed: self.seed,
-        };
+        let draw = Draw { law, seed };
         let table = match self.columns.get() {
             Some(table) => table.as_ref(),
             None if !Columns::pay(&draw.law, self.n_features, x.nnz()) => None,
@@ -236,27 +212,20 @@ impl Operator {
         let d = self.n_features as u64;
         assert!(features.iter().all(|feature| *feature < d));
         let k = self.n_components;
-        let law = match &self.law {
-            Law::Stack(strata) => SparseLaw::Stack(strata),
-            Law::Iid(threshold) => SparseLaw::Iid {
-                threshold: *threshold,
-                n_components: k,
-            },
-            Law::Gaussian | Law::Srht => {
-                let mut values = zeros("columns of the matrix", features.len().saturating_mul(k))?;
-                match &self.law {
-                    Law::Srht => self.srht(run)?.columns(features, &mut values),
-                    _ => gaussian::columns(self.seed, k, features, run.level, &mut values)?,
-                }
-                return Ok(Entries {
-                    starts: (0..=features.len()).map(|i| (i * k) as u64).collect(),
-                    outputs: features.iter().flat_map(|_| 0..k as u64).collect(),
-                    values: values.to_vec(),
-                });
-            }
-        };
-        let seed = self.seed;
-        sparse::entries(&Draw { law, seed }, features)
+        if let Some(law) = self.law.sparse(k) {
+            let seed = self.seed;
+            return sparse::entries(&Draw { law, seed }, features);
+        }
+        let mut values = zeros("columns of the matrix", features.len().saturating_mul(k))?;
+        match &self.law {
+            Law::Srht => self.srht(run)?.columns(features, &mut values),
+            _ => gaussian::columns(self.seed, k, features, run.level, &mut values)?,
+        }
+        Ok(Entries {
+            starts: (0..=features.len()).map(|i| (i * k) as u64).collect(),
+            outputs: features.iter().flat_map(|_| 0..k as u64).collect(),
+            values: values.to_vec(),
+        })
     }
 
     /// X = Y A: `y` of n x k to `x` of n x d.
@@ -282,17 +251,15 @@ impl Operator {
         x: &MatrixMut<'_>,
         run: &Run<'_>,
     ) -> Result<()> {
-        let entries = match &self.law {
-            Law::Stack(strata) => lists::Entries::Stack(strata),
-            Law::Iid(threshold) => lists::Entries::Iid(*threshold),
-            Law::Gaussian => {
-                let (d, k) = (self.n_features, self.n_components);
-                return gaussian::adjoint::<T>(self.seed, d, k, y, x, run);
+        let (d, k) = (self.n_features, self.n_components);
+        match (self.law.sparse(k), &self.law) {
+            (Some(law), _) => {
+                let draw = self.list_draw(law, true);
+                dense::adjoint::<T>(&draw, &self.adjoint, &scales(&law), y, x, run)
             }
-            Law::Srht => return self.srht(run)?.adjoint::<T>(y, x, run),
-        };
-        let draw = self.list_draw(entries, true);
-        dense::adjoint(&draw, &self.adjoint, &self.scales::<T>(), y, x, run)
+            (None, Law::Srht) => self.srht(run)?.adjoint::<T>(y, x, run),
+            (None, _) => gaussian::adjoint::<T>(self.seed, d, k, y, x, run),
+        }
     }
 
     fn fits(
@@ -314,6 +281,11 @@ impl Operator {
             to.columns()
         )))
     }
+}
+
+/// The weight of every output, rounded to the type of the sums.
+fn scales<T: Real>(law: &SparseLaw<'_>) -> Vec<T> {
+    law.scales().into_iter().map(T::of).collect()
 }
 
 /// Calls `project` for the rows of `x`, all at once or, where it is by columns, slab after slab.

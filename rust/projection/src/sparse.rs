@@ -18,7 +18,7 @@ use corekit_base::array::MatrixMut;
 use corekit_base::real::Real;
 
 use crate::error::{Error, Result};
-use crate::law::{Strata, Threshold};
+use crate::law::SparseLaw;
 use crate::run::Run;
 
 pub(crate) mod columns;
@@ -46,59 +46,6 @@ pub(crate) struct Draw<'a> {
     pub law: SparseLaw<'a>,
     /// The seed.
     pub seed: u128,
-}
-
-/// The sparse laws.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum SparseLaw<'a> {
-    /// [`crate::Law::Stack`].
-    Stack(&'a Strata),
-    /// [`crate::Law::Iid`].
-    Iid {
-        /// The density.
-        threshold: Threshold,
-        /// k.
-        n_components: usize,
-    },
-}
-
-impl SparseLaw<'_> {
-    /// k.
-    pub fn n_components(&self) -> usize {
-        match *self {
-            Self::Stack(strata) => strata.n_components,
-            Self::Iid { n_components, .. } => n_components,
-        }
-    }
-
-    /// Features that are drawn together.
-    fn width(&self) -> usize {
-        match *self {
-            Self::Stack(strata) => strata.width,
-            Self::Iid { .. } => 1,
-        }
-    }
-
-    /// The entries of a column: their number, or what is expected of it.
-    fn column_nnz(&self) -> f64 {
-        match *self {
-            Self::Stack(strata) => strata.column_nnz() as f64,
-            Self::Iid {
-                threshold,
-                n_components,
-            } => threshold.density() * n_components as f64,
-        }
-    }
-
-    /// The magnitude of the entries of every output.
-    fn scales(&self) -> Vec<f64> {
-        match *self {
-            Self::Stack(strata) => strata.scales(),
-            Self::Iid { n_components, .. } => {
-                vec![1.0 / self.column_nnz().sqrt(); n_components]
-            }
-        }
-    }
 }
 
 /// Where the columns of A come from. The bits of a result do not depend on it.

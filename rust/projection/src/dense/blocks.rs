@@ -168,43 +168,31 @@ fn accumulate_plainly<T: Real>(table: &Table, tile: Tile<'_, T>, sums: &mut [T],
     }
 }
 
-impl Blocks for f32 {
-    fn accumulate(
-        level: Level,
-        table: &Table,
-        tile: Tile<'_, Self>,
-        sums: &mut [Self],
-        stride: usize,
-        ahead: Ahead,
-    ) {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Avx512 => {
-                kernel::x86::accumulate_f32(level, table, tile, sums, stride, ahead);
+macro_rules! blocks {
+    ($type:ty, $kernel:ident) => {
+        impl Blocks for $type {
+            fn accumulate(
+                level: Level,
+                table: &Table,
+                tile: Tile<'_, Self>,
+                sums: &mut [Self],
+                stride: usize,
+                ahead: Ahead,
+            ) {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx2 | Level::Avx512 => {
+                        kernel::x86::$kernel(level, table, tile, sums, stride, ahead);
+                    }
+                    _ => accumulate_plainly(table, tile, sums, stride),
+                }
             }
-            _ => accumulate_plainly(table, tile, sums, stride),
         }
-    }
+    };
 }
 
-impl Blocks for f64 {
-    fn accumulate(
-        level: Level,
-        table: &Table,
-        tile: Tile<'_, Self>,
-        sums: &mut [Self],
-        stride: usize,
-        ahead: Ahead,
-    ) {
-        match level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Avx512 => {
-                kernel::x86::accumulate_f64(level, table, tile, sums, stride, ahead);
-            }
-            _ => accumulate_plainly(table, tile, sums, stride),
-        }
-    }
-}
+blocks!(f32, accumulate_f32);
+blocks!(f64, accumulate_f64);
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use corekit_base::real::Real;
 use corekit_base::simd::Level;
 
 use crate::draw::{Placement, SIGN, iid_column, placements};
-use crate::law::{Strata, Threshold, WIDEST};
+use crate::law::{SparseLaw, WIDEST};
 
 use super::tables::{ChunkDraw, Words};
 
@@ -19,11 +19,11 @@ pub(crate) const LANES: usize = 32;
 /// The most terms of a chunk's lists, which a worker may hold.
 const MOST_TERMS: f64 = (1 << 19) as f64;
 
-/// Features of a chunk, for columns of `column_nnz` entries: so many that a list is some features
+/// Features of a chunk: so many that a list is some features
 /// long, and no more than 1024, for a tile of float32 takes 128 KiB then.
-pub(crate) fn chunk_features(n_components: usize, column_nnz: f64) -> usize {
-    let room = (MOST_TERMS / column_nnz) as usize;
-    let wanted = n_components.next_power_of_two().clamp(256, 1024);
+pub(crate) fn chunk_features(law: &SparseLaw<'_>) -> usize {
+    let room = (MOST_TERMS / law.column_nnz()) as usize;
+    let wanted = law.n_components().next_power_of_two().clamp(256, 1024);
     // Whole blocks of any width.
     wanted.min(room / WIDEST * WIDEST).max(WIDEST)
 }
@@ -118,30 +118,12 @@ mod x86 {
     }
 }
 
-/// A sparse law under a seed, drawn as lists.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Entries<'a> {
-    Stack(&'a Strata),
-    Iid(Threshold),
-}
-
-impl Entries<'_> {
-    /// The entries of a column, or how many are expected.
-    pub fn column_nnz(&self, n_components: usize) -> f64 {
-        match self {
-            Entries::Stack(strata) => strata.column_nnz() as f64,
-            Entries::Iid(threshold) => threshold.density() * n_components as f64,
-        }
-    }
-}
-
 /// Draws lists: for each output its features, or for each feature its outputs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListDraw<'a> {
     pub seed: u128,
-    pub entries: Entries<'a>,
+    pub law: SparseLaw<'a>,
     pub n_features: usize,
-    pub n_components: usize,
     /// The sums are the features, and the lines of the tile the outputs.
     pub by_feature: bool,
     /// Features of a chunk.
@@ -154,8 +136,8 @@ impl ListDraw<'_> {
     fn each(&self, chunk: usize, words: &mut Words, mut entry: impl FnMut(usize, usize, bool)) {
         let first = chunk * self.chunk;
         let features = self.chunk.min(self.n_features - first);
-        match self.entries {
-            Entries::Stack(strata) => {
+        match self.law {
+            SparseLaw::Stack(strata) => {
                 let width = strata.width;
                 let empty = Placement {
                     start: 0,
@@ -175,13 +157,16 @@ impl ListDraw<'_> {
                     }
                 }
             }
-            Entries::Iid(threshold) => {
+            SparseLaw::Iid {
+                threshold,
+                n_components,
+            } => {
                 for feature in 0..features {
                     let number = (first + feature) as u64;
                     iid_column(
                         self.seed,
                         threshold,
-                        self.n_components,
+                        n_components,
                         number,
                         words,
                         |output, minus| {
@@ -202,11 +187,11 @@ impl ChunkDraw for ListDraw<'_> {
     }
 
     fn bytes(&self) -> usize {
-        let column = self.entries.column_nnz(self.n_components);
+        let column = self.law.column_nnz();
         let sums = if self.by_feature {
             self.n_features
         } else {
-            self.chunks() * self.n_components
+            self.chunks() * self.law.n_components()
         };
         (self.n_features as f64 * column * 4.0 + sums as f64 * 4.0) as usize
     }
@@ -214,8 +199,8 @@ impl ChunkDraw for ListDraw<'_> {
     fn draw(&self, chunk: usize, words: &mut Words, lists: &mut Lists) {
         let features = self.chunk.min(self.n_features - chunk * self.chunk);
         let (sums, lines) = match self.by_feature {
-            true => (features, self.n_components),
-            false => (self.n_components, features),
+            true => (features, self.law.n_components()),
+            false => (self.law.n_components(), features),
         };
         // A counting sort; drawing twice is cheaper than keeping what was drawn.
         lists.lines = lines;
@@ -246,18 +231,21 @@ impl ChunkDraw for ListDraw<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::law::{Strata, Threshold};
 
     #[test]
     fn all_levels_are_the_plain_loop() {
         let strata = Strata::new(50, 3, 16).unwrap();
-        let iid = Threshold::new(0.3).unwrap();
-        for entries in [Entries::Stack(&strata), Entries::Iid(iid)] {
+        let iid = SparseLaw::Iid {
+            threshold: Threshold::new(0.3).unwrap(),
+            n_components: 50,
+        };
+        for law in [SparseLaw::Stack(&strata), iid] {
             for by_feature in [false, true] {
                 let draw = ListDraw {
                     seed: 3,
-                    entries,
+                    law,
                     n_features: 256 + 77,
-                    n_components: 50,
                     by_feature,
                     chunk: 256,
                 };

@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::run::Run;
 
 use super::drawn::Draws;
-use super::{Draw, SparseLaw, memory};
+use super::{Draw, memory};
+use crate::law::SparseLaw;
 
 const WHAT: &str = "the table of columns";
 

@@ -4,9 +4,10 @@ use crate::draw::{self, Placement, SIGN};
 use crate::error::Result;
 use crate::law::WIDEST;
 
+use super::Draw;
 use super::columns::Entry;
 use super::memory::zeros;
-use super::{Draw, SparseLaw};
+use crate::law::SparseLaw;
 
 /// Bytes of drawn blocks that a thread keeps: half of its nearest large cache.
 const KEPT: usize = 512 << 10;

@@ -11,6 +11,7 @@ use half::f16;
 use super::*;
 use crate::draw::{Placement, SIGN, iid_column, placements};
 use crate::law::WIDEST;
+use crate::law::{Strata, Threshold};
 
 const SEED: u128 = 0x0123_4567_89AB_CDEF_FEDC_BA98_7654_3210;
 

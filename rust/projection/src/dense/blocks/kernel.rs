@@ -21,6 +21,7 @@ pub(super) mod x86 {
         const LANES: usize;
         /// Which lane goes where, and ±1 for each.
         type Order: Copy;
+        // SAFETY (of all four): as the trait demands.
         unsafe fn load(from: *const T) -> Self;
         unsafe fn store(self, to: *mut T);
         unsafe fn order(lanes: *const u8) -> Self::Order;
