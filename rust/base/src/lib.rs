@@ -1,6 +1,7 @@
 //! What every job of corekit needs and none owns.
 //!
 //! - [`philox`]: the one random-number generator, a public formula.
+//! - [`normal`]: from its words to normal numbers, to the bit.
 //! - [`control`]: cancelling and progress, the only way a caller talks to running work.
 //! - [`threads`]: the one door to threads.
 //! - [`simd`]: which instruction set the kernels use, found once.
@@ -12,6 +13,7 @@
 pub mod aligned;
 pub mod array;
 pub mod control;
+pub mod normal;
 pub mod philox;
 pub mod real;
 pub mod simd;

@@ -1,6 +1,6 @@
 //! The Gaussian law: every entry normal with variance 1/k, and none of them stored.
 //!
-//! Entry (output i, feature j) is the normal quantile of word i of stream j, over √k ([`normal`]),
+//! Entry (output i, feature j) is the normal quantile of word i of stream j, over √k ([`corekit_base::normal`]),
 //! rounded to the type of the sums. A matrix of that size is as large as the data, so it is drawn
 //! panel by panel ([`entries`], [`ahead`]) while rows are multiplied by the panel before
 //! ([`product`], [`gemm`]).
@@ -12,7 +12,6 @@
 mod ahead;
 mod entries;
 mod gemm;
-mod normal;
 mod product;
 mod sparse;
 #[cfg(test)]

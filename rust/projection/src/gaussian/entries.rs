@@ -8,10 +8,10 @@ use corekit_base::real::Real;
 use corekit_base::simd::Level;
 
 use super::gemm::width;
-use super::normal::normals;
 use crate::draw::DOMAIN;
 use crate::error::Result;
 use crate::run::zeros;
+use corekit_base::normal::normals;
 
 /// Which matrix: k x d, entry (i, j) from word i of stream j.
 #[derive(Clone, Copy, Debug)]

@@ -15,8 +15,8 @@
 //!    are loops without a branch, which the compiler turns into vectors.
 #![allow(unsafe_code)]
 
-use corekit_base::real::Real;
-use corekit_base::simd::Level;
+use crate::real::Real;
+use crate::simd::Level;
 
 /// A word is in a tail when q > 0.425, or p < 0.075: when 53 bits of it, counted from the nearer
 /// end, are below this.
@@ -262,7 +262,7 @@ fn each_avx2<T: Real>(words: &[u64], scale: f64, out: &mut [T]) {
 
 /// `out[i]` = the normal quantile of ((`words[i]` >> 11) + 1/2) / 2⁵³, times `scale`,
 /// rounded to `T`.
-pub(super) fn normals<T: Real>(level: Level, words: &[u64], scale: f64, out: &mut [T]) {
+pub fn normals<T: Real>(level: Level, words: &[u64], scale: f64, out: &mut [T]) {
     match level {
         // SAFETY: the machine has what a level stands for.
         #[cfg(target_arch = "x86_64")]
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn every_level_gives_the_same_bits_for_random_words() {
         let mut words = vec![0; 100_000];
-        corekit_base::philox::Stream::new(5, 6, 7).fill(0, &mut words);
+        crate::philox::Stream::new(5, 6, 7).fill(0, &mut words);
         // Deep tails too.
         for (i, word) in words.iter_mut().enumerate() {
             *word >>= if i % 3 == 0 { i % 50 } else { 0 };

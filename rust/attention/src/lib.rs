@@ -1,0 +1,1 @@
+//! Linear attention: causal and not, chunked and token by token, with its gradients.
