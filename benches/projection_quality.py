@@ -50,6 +50,7 @@ import numpy as np
 import numpy.typing as npt
 
 import machine
+import pinned
 from environment import AbsentError, PeerEnvironment
 from projections import peers
 from tables import markdown
@@ -338,7 +339,7 @@ def measured() -> Record:
         row["limit_sigmas"] = float(student.isf(FALSE_ALARM / judged / 2, row["seeds"] - 1))
     found["as_expected"] = all(abs(row["sigmas"]) < row["limit_sigmas"] for row in found["rows"])
     names = ("numpy", "scipy", "scikit-learn")
-    versions = peers.versions(Path(sys.executable))
+    versions = pinned.versions(Path(sys.executable), peers.PINS)
     found["versions"] = {
         "python": platform.python_version(),
         **{name: versions[name] for name in names},
@@ -598,11 +599,7 @@ def _label(
 
 def run(wheel: Path | None, directory: Path) -> int:
     """Measure in the peers' environment; write the results and the plot."""
-    wheels = [wheel] if wheel else list((REPOSITORY / "target" / "wheels").glob("corekit-*.whl"))
-    if not wheels:
-        raise SystemExit("there is no wheel in target/wheels: run make wheel, or use --wheel")
-    newest = max(wheels, key=lambda path: path.stat().st_mtime)
-    corekit = peers.unpacked(newest, directory / "corekit")
+    corekit = pinned.unpacked(wheel or pinned.newest_wheel(REPOSITORY), directory / "corekit")
     try:
         python = _python(PeerEnvironment(directory / "env"))
     except AbsentError as error:
@@ -635,7 +632,7 @@ def _python(environment: PeerEnvironment) -> Path:
     """Return an interpreter that has what is measured here, in the versions of the other bench."""
     python = environment.python_with("pip")
     pins = {name: peers.PINS[name] for name in peers.NEEDED}
-    if any(peers.versions(python)[name] != version for name, version in pins.items()):
+    if any(pinned.versions(python, peers.PINS)[name] != version for name, version in pins.items()):
         wanted = [f"{name}=={version}" for name, version in pins.items()]
         done = subprocess.run([str(python), "-m", "pip", "install", "--quiet", *wanted])
         if done.returncode != 0:

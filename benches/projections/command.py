@@ -14,14 +14,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import machine
+import pinned
 from environment import AbsentError, PeerEnvironment
 from projections import figures, peers, results
 from projections.cases import ROUNDS, SUITES, THREADS, Case, Input, Suite
 from projections.inputs import ending
-from projections.rounds import BENCHES, Bench
+from projections.rounds import Bench
 from projections.targets import targets
 from results import RESULTS, Record, add
 from tables import plain
+from workers import BENCHES
 
 REPOSITORY = BENCHES.parent
 # What each layout takes of memory, in sizes of the C-ordered float32 array.
@@ -61,11 +63,11 @@ def run(options: argparse.Namespace) -> int:
     path = options.output or _results_path(directory, keep=keep)
     _check_memory(suite)
     try:
-        python, _ = peers.prepared(PeerEnvironment(directory / "env"))
+        python, _ = pinned.prepared(PeerEnvironment(directory / "env"), peers.PINS, peers.NEEDED)
     except AbsentError as error:
         raise SystemExit(str(error)) from error
     wheel = options.wheel or _wheel(suite)
-    corekit = peers.unpacked(wheel, directory / "corekit") if wheel else None
+    corekit = pinned.unpacked(wheel, directory / "corekit") if wheel else None
     facts = machine.describe(directory)
     bench = Bench(python, corekit, _say)
     finished: list[Record] = []
@@ -154,10 +156,7 @@ def _wheel(suite: Suite) -> Path | None:
     """Return the newest wheel that was built here; None where no row of corekit's is wanted."""
     if not any(entry.tool.startswith("corekit") for case in suite.cases for entry in case.entries):
         return None
-    found = list((REPOSITORY / "target" / "wheels").glob("corekit-*.whl"))
-    if not found:
-        raise SystemExit("there is no wheel in target/wheels: run make wheel, or use --wheel")
-    return max(found, key=lambda path: path.stat().st_mtime)
+    return pinned.newest_wheel(REPOSITORY)
 
 
 def _made(source: Input, python: Path, directory: Path) -> Path:

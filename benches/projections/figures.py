@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from projections.results import (
-    bound,
-    median,
-    quickest,
-    rates,
-    row,
-    seconds,
-    steady,
-)
+from projections.results import bound, rates
 from projections.targets import MATMULS
 from results import Record, read
 from tables import caption, markdown
+from timings import median, milliseconds, quickest, row, seconds, steady, times
 
 INPUTS = {
     "normal": "dense, N(0, 1) times log-normal column scales",
@@ -165,13 +158,6 @@ def titled(case: Record) -> str:
     return f"{_sized(case)}, {INPUTS[source['kind']]}{each}"
 
 
-def milliseconds(value: float) -> str:
-    """Return seconds as milliseconds, with about three figures."""
-    scaled = 1e3 * value
-    digits = next((n for n, least in enumerate((100, 10, 0.1)) if scaled >= least), 4)
-    return f"{scaled:.{digits}f}"
-
-
 def _sized(case: Record) -> str:
     source = case["input"]
     name = {"normal": "", "zipf": "CSR ", "text": "text "}[source["kind"]]
@@ -184,24 +170,20 @@ def _ratio(other: Record | None, own: Record, step: str) -> str:
         return ""
     pairs = zip(seconds(other, step), seconds(own, step), strict=True)
     rounds = [theirs / ours for theirs, ours in pairs]
-    ends = f" ({_times(min(rounds))}-{_times(max(rounds))})" if len(rounds) > 1 else ""
-    return f"{_times(median(other, step) / median(own, step))}x{ends}"
+    ends = f" ({times(min(rounds))}-{times(max(rounds))})" if len(rounds) > 1 else ""
+    return f"{times(median(other, step) / median(own, step))}x{ends}"
 
 
 def _fitted(other: Record | None, own: Record) -> str:
     if other is None:
         return ""
     both = [median(each, "fit") + median(each, "new") for each in (other, own)]
-    return f"{_times(both[0] / both[1])}x"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"
+    return f"{times(both[0] / both[1])}x"
 
 
 def _of_bound(case: Record, row: Record) -> str:
     least = bound(case, row)
-    return f"{_times(median(row, steady(row)) / least)}x" if least else ""
+    return f"{times(median(row, steady(row)) / least)}x" if least else ""
 
 
 def _distortion(row: Record, name: str) -> str:

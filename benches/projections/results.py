@@ -7,9 +7,9 @@ medians and spread, and what became of the targets. Cases may be run again one b
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 
 from results import Record
+from timings import median, row, spread
 
 STEPS = ("fit", "first", "new", "out")
 
@@ -21,14 +21,7 @@ def summarised(row: Record) -> Record:
     for step in STEPS:
         seconds = [each[step]["seconds"] for each in rounds if step in each]
         if seconds:
-            middle = statistics.median(seconds)
-            summary[step] = {
-                "median": middle,
-                "min": min(seconds),
-                "max": max(seconds),
-                "mad": statistics.median(abs(each - middle) for each in seconds),
-                "rounds": len(seconds),
-            }
+            summary[step] = spread(seconds)
     firsts = [each["first"] for each in rounds if "first" in each]
     drawn = [first["distortion"] for first in firsts if "distortion" in first]
     if firsts:
@@ -48,33 +41,6 @@ def summarised(row: Record) -> Record:
             "max": max(each["max"] for each in drawn),
         }
     return summary
-
-
-def row(case: Record, name: str) -> Record | None:
-    """Return the row of this name if it has times."""
-    found = (each for each in case["rows"] if each["name"] == name and each["status"] == "ok")
-    return next(found, None)
-
-
-def seconds(row: Record, step: str) -> list[float]:
-    """Return the seconds of a step in all rounds that have it."""
-    return [each[step]["seconds"] for each in row["rounds"] if step in each]
-
-
-def median(row: Record, step: str) -> float:
-    """Return the median of the seconds of a step."""
-    return statistics.median(seconds(row, step))
-
-
-def steady(row: Record) -> str:
-    """Return the step that says how fast a row can be: `out` where it takes one."""
-    return "out" if "out" in row["summary"] else "new"
-
-
-def quickest(case: Record, names: Sequence[str], step: str) -> Record | None:
-    """Return which of these rows has the least median."""
-    rows = [each for name in names if (each := row(case, name)) and step in each["summary"]]
-    return min(rows, key=lambda each: median(each, step), default=None)
 
 
 def rates(case: Record) -> tuple[float, float] | None:

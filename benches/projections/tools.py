@@ -26,6 +26,7 @@ import numpy as np
 
 from projections import formula
 from projections.cases import COLUMN_NNZ
+from workers import MissingError
 
 RANDBLAS_VARIABLE = "COREKIT_BENCH_RANDBLAS"
 # What a machine of each level can be lowered to.
@@ -38,10 +39,6 @@ SIMD_LEVELS = {
 
 # Whether the output is allocated by the call, or given to it.
 Mode = Literal["new", "out"]
-
-
-class MissingError(Exception):
-    """A tool cannot be had here; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,27 @@
 """The nursery: `python -m projections.worker SOCKET`, in the peers' environment.
 
-It reads the inputs of a case once and forks a worker for every tool. So all tools of a case have
-the same X in the same (huge) pages, though each has its own process, and an array of gigabytes is
-in memory once. Libraries are loaded in the workers only, after the fork.
-
-The runner sends JSON. To the nursery: first what to read, then a tool to be started together with
-the socket that its worker shall listen to. To a worker: what it is to do, one request at a time.
+It reads the inputs of a case once and forks a worker for every tool (see `workers`).
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import json
 import os
-import signal
-import socket
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from memory import Growth
 from projections.distortion import Sample, sample
-from projections.memory import Growth
-from projections.tools import TOOLS, Job, MissingError, Tool, arrays
-
-PACKET = 1 << 16
+from projections.tools import TOOLS, Job, Tool, arrays
+from workers import nurse
 
 # A turn of a quick tool is as many calls as fit in this time, and its median; the first of them is
 # left out, for others have had the caches meanwhile. A call that is longer is a turn by itself.
@@ -51,29 +42,20 @@ class WrongError(Exception):
     """An output is not a projection of its input."""
 
 
+_INPUTS: dict[str, Any] = {}
+
+
 def main() -> None:
     """Read the inputs, then fork a worker whenever one is asked for."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    wanted = json.loads(control.recv(PACKET))
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that have ended leave nothing behind
+    nurse(_read, lambda request: _Worker(request, **_INPUTS))
+
+
+def _read(wanted: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(wanted["path"])
     inputs = _layouts(path, wanted["layouts"])
     base = inputs["csr" if path.suffix == ".npz" else "c"]
-    pairs = sample(base)
-    facts = {"shape": list(base.shape), "entries": int(base.nnz if path.suffix == ".npz" else 0)}
-    control.send(json.dumps(facts).encode())
-    while True:
-        packet, descriptors, _, _ = socket.recv_fds(control, PACKET, 1)
-        if not packet:
-            return
-        request = json.loads(packet)
-        if os.fork() == 0:
-            control.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            x = inputs[request["layout"]]
-            _serve(socket.socket(fileno=descriptors[0]), request, x, path, pairs)
-            os._exit(0)
-        os.close(descriptors[0])
+    _INPUTS.update(inputs=inputs, path=path, pairs=sample(base))
+    return {"shape": list(base.shape), "entries": int(base.nnz if path.suffix == ".npz" else 0)}
 
 
 def _layouts(path: Path, names: list[str]) -> dict[str, Any]:
@@ -90,39 +72,19 @@ def _layouts(path: Path, names: list[str]) -> dict[str, Any]:
     return {"c": c} | {name: make() for name, make in makers.items() if name in names}
 
 
-def _serve(requests: socket.socket, request: Any, x: Any, path: Path, pairs: Sample) -> None:
-    """Do one request after the other until there are no more."""
-    worker: _Worker | None = None
-    while request:
-        answer: dict[str, Any]
-        try:
-            if worker is None:
-                worker = _Worker(request, x, path, pairs)
-                answer = worker.facts()
-            elif request["do"] == "fit":
-                answer = worker.fit(request["seed"])
-            elif request["do"] == "first":
-                answer = worker.first()
-            else:
-                answer = worker.steady(request["do"])
-        except MissingError as error:
-            answer = {"absent": str(error)}
-        except Exception as error:  # noqa: BLE001 - a peer may raise anything: its row says so
-            answer = {"failed": f"{type(error).__name__}: {error}"}
-        requests.send(json.dumps(answer).encode()[:PACKET])
-        received = requests.recv(PACKET)
-        request = json.loads(received) if received else None
-
-
 class _Worker:
-    def __init__(self, request: dict[str, Any], x: Any, path: Path, pairs: Sample) -> None:
+    def __init__(
+        self, request: Mapping[str, Any], inputs: dict[str, Any], path: Path, pairs: Sample
+    ) -> None:
         os.environ.update(request["environment"])
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["threads"]])
         sys.path[:0] = request["import_from"]
         self._role: str = request["role"]
         self._whole = request["layout"] != "row"
         self._pairs = pairs
-        self._job = Job(x, path, request["n_components"], request["threads"])
+        self._job = Job(
+            inputs[request["layout"]], path, request["n_components"], request["threads"]
+        )
         self._tool: Tool = TOOLS[request["tool"]](self._job)
         self._rows = pairs.rows if self._whole else np.zeros(1, dtype=np.intp)
         self._known: Floats | None = None  # the sampled rows of the output
@@ -134,6 +96,12 @@ class _Worker:
             "input_bytes": sum(array.nbytes for array in arrays(self._job.x)),
             "output_bytes": self._tool.empty().nbytes,
         }
+
+    def do(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        step: str = request["do"]
+        if step == "fit":
+            return self.fit(request["seed"])
+        return self.first() if step == "first" else self.steady(step)
 
     def fit(self, seed: int) -> dict[str, Any]:
         started = time.perf_counter()

@@ -8,6 +8,9 @@ Table of contents
 `corekit.projection`
     Project the rows of matrices to fewer columns that keep their distances:
     `SparseProjection`, the bounds of the lemma, and what a projection did to given data.
+`corekit.attention`
+    Linear attention: `linear_attention`, `linear_attention_step`, their gradient, and softmax
+    attention beside them.
 `corekit.sklearn`
     The same as scikit-learn's random projections; imported by itself.
 `corekit.errors`
@@ -16,7 +19,8 @@ Table of contents
 The command line, ``corekit`` or ``python -m corekit``, is `corekit.cli`.
 
 What every part promises: a result is a function of the input, the parameters and
-the seed, never of threads, memory, chunk sizes or the machine; the random numbers
+the seed, never of threads, memory, chunk sizes or the machine (of attention, up to the
+rounding of sums that chunks and instruction sets order otherwise); the random numbers
 are those of ``numpy.random.Philox``; ``threads`` falls back to the environment's
 COREKIT_NUM_THREADS and then to the CPUs this process may use; Ctrl-C ends long
 work within about a second.
@@ -30,17 +34,17 @@ from corekit import _core, errors, shuffle
 from corekit.errors import CorekitError
 
 if TYPE_CHECKING:
-    from corekit import projection
+    from corekit import attention, projection
 
-__all__ = ["CorekitError", "__version__", "errors", "projection", "shuffle"]
+__all__ = ["CorekitError", "__version__", "attention", "errors", "projection", "shuffle"]
 
 __version__: str = _core.build_info()["version"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `corekit.projection` when it is first asked for: it brings NumPy."""
-    if name == "projection":
+    """Import what brings NumPy when it is first asked for."""
+    if name in ("attention", "projection"):
         import importlib
 
-        return importlib.import_module("corekit.projection")
+        return importlib.import_module(f"corekit.{name}")
     raise AttributeError(f"module 'corekit' has no attribute {name!r}")

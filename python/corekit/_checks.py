@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import operator
 import reprlib
 from typing import SupportsIndex
@@ -35,6 +37,22 @@ def integer(name: str, value: object, *, low: int, high: int | None = None) -> i
     if number < low or (high is not None and number >= high):
         wanted = f"at least {low}" if high is None else f"at least {low} and below {_bound(high)}"
         raise InvalidArgumentError(f"{name} must be {wanted}, got {number}")
+    return number
+
+
+def real(name: str, value: object) -> float:
+    """Return `value` as a float, which must be finite.
+
+    NumPy's numbers are taken. Booleans are refused, as in `integer`.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise wrong_type(name, "a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidArgumentError(f"{name} must be finite, got {number}")
     return number
 
 

@@ -1,7 +1,7 @@
 """The compiled core. Private: the public functions check and complete the arguments."""
 
 from collections.abc import Callable
-from typing import Any, TypedDict, final
+from typing import Any, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +10,20 @@ from corekit._how import Array, How
 from corekit._job import Job
 
 __all__ = [
+    "FeatureMap",
     "Projection",
     "RecordIterator",
     "RecordReader",
     "build_info",
     "chi_square_log_tails",
+    "linear_attention",
+    "linear_attention_step",
+    "linear_attention_step_fast",
+    "linear_attention_vjp",
     "permutation",
     "shuffle_plan",
     "shuffle_run",
+    "softmax_attention",
     "split_records",
 ]
 
@@ -57,6 +63,112 @@ class Projection:
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float64]]: ...
     def adjoint(self, y: Array, x: Array, how: How) -> None: ...
 
+# A state: s, z and log_scale.
+_State: TypeAlias = tuple[Array, Array | None, Array | None]
+
+@final
+class FeatureMap:
+    def __new__(
+        cls,
+        name: str,
+        *,
+        n_features: int = 0,
+        order: int = 0,
+        orthogonal: bool = True,
+        seed: int = 0,
+    ) -> FeatureMap: ...
+    def features_for(self, key_dim: int) -> int: ...
+    def apply(
+        self, x: Array, out: Array, scale: float, *, threads: int, level: str | None
+    ) -> None: ...
+    def projection(self, key_dim: int) -> npt.NDArray[np.float64]: ...
+
+def linear_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    out: Array,
+    *,
+    feature_map: FeatureMap,
+    causal: bool,
+    normalize: bool,
+    eps: float,
+    scale: float,
+    decay: Array | None,
+    initial: _State | None,
+    final: _State | None,
+    cu_seqlens: npt.NDArray[np.int64] | None,
+    key_mask: npt.NDArray[np.bool_] | None,
+    chunk_size: int,
+    threads: int,
+    level: str | None,
+) -> None: ...
+def linear_attention_step(
+    q: Array,
+    k: Array,
+    v: Array,
+    out: Array,
+    *,
+    state: _State,
+    feature_map: FeatureMap,
+    normalize: bool,
+    eps: float,
+    scale: float,
+    decay: Array | None,
+    threads: int,
+    level: str | None,
+) -> None: ...
+def linear_attention_step_fast(
+    state: object,
+    q: object,
+    k: object,
+    v: object,
+    out: object,
+    decay: object,
+    feature_map: object,
+    normalize: object,
+    eps: object,
+    scale: object,
+    threads: object,
+) -> bool: ...
+def linear_attention_vjp(
+    q: Array,
+    k: Array,
+    v: Array,
+    dout: Array,
+    dq: Array,
+    dk: Array,
+    dv: Array,
+    *,
+    ddecay: Array | None,
+    dinitial: _State | None,
+    dfinal: _State | None,
+    feature_map: FeatureMap,
+    causal: bool,
+    normalize: bool,
+    eps: float,
+    scale: float,
+    decay: Array | None,
+    initial: _State | None,
+    cu_seqlens: npt.NDArray[np.int64] | None,
+    key_mask: npt.NDArray[np.bool_] | None,
+    chunk_size: int,
+    threads: int,
+    level: str | None,
+) -> None: ...
+def softmax_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    out: Array,
+    *,
+    causal: bool,
+    scale: float,
+    cu_seqlens: npt.NDArray[np.int64] | None,
+    key_mask: npt.NDArray[np.bool_] | None,
+    threads: int,
+    level: str | None,
+) -> None: ...
 def build_info() -> _BuildInfo: ...
 def chi_square_log_tails(n_components: int, eps: float) -> tuple[float, float]: ...
 def permutation(

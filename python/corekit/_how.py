@@ -1,11 +1,11 @@
-"""What the core takes with every call on matrices."""
+"""What the core takes with every call on arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypedDict
 
-# An ndarray of two dimensions, and its dtype: "bfloat16" is stored as uint16.
+# An ndarray, and its dtype: "bfloat16" is stored as uint16.
 Array: TypeAlias = tuple[Any, str]
 
 

@@ -11,6 +11,6 @@ def level() -> str | None:
     """Return the environment's COREKIT_SIMD, or None for the highest level of the machine.
 
     The core refuses a name that is no level of this machine. The results do not
-    depend on it.
+    depend on it, but for the rounding of attention.
     """
     return os.environ.get(VARIABLE, "").strip() or None

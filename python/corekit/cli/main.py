@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from corekit.cli import distortion, failures, info, parser, project, shuffle, streams
+from corekit.cli import attention, distortion, failures, info, parser, project, shuffle, streams
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "shuffle": shuffle.run,
     "project": project.run,
     "distortion": distortion.run,
+    "attention": attention.run,
     "info": info.run,
 }
 

@@ -55,11 +55,14 @@ def top_level() -> Parser:
         "  shuffle     shuffle the lines of files that do not fit in memory\n"
         "  project     project the rows of a matrix to fewer columns that keep distances\n"
         "  distortion  what a projection did to the distances\n"
+        "  attention   from which length linear attention pays on this machine\n"
         "  info        show the build, the SIMD level, threads and the default memory limit\n"
         "\n'corekit COMMAND --help' says more about one of them.",
     )
     parser.add_argument("--version", action=Version, help="show the version and leave")
     parser.add_argument(
-        "command", choices=["shuffle", "project", "distortion", "info"], help=argparse.SUPPRESS
+        "command",
+        choices=["shuffle", "project", "distortion", "attention", "info"],
+        help=argparse.SUPPRESS,
     )
     return parser

@@ -1,54 +1,32 @@
-"""Arrays of any library as NumPy sees them, and results as the library that they came from.
-
-NumPy is the only library that is imported here; the others are recognised by what
-they bring. Nothing is copied, except where a docstring says so.
-"""
+"""Matrices, dense and sparse, as the projection takes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from corekit import _checks
-from corekit.errors import (
-    ArgumentTypeError,
-    InvalidArgumentError,
-    MissingPackageError,
-    OutOfMemoryError,
-)
+from corekit import _arrays
+from corekit._arrays import FLOATS, INTEGERS, Array, Dense, as_numpy, empty, output
+from corekit.errors import ArgumentTypeError, InvalidArgumentError, MissingPackageError
 
-Array: TypeAlias = npt.NDArray[Any]
-
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A matrix in memory.
-
-    `values` is an ndarray of two dimensions; where `dtype` is "bfloat16" its elements
-    are uint16. `wrap` makes of a result what the caller's library has for it.
-    """
-
-    values: Array
-    dtype: str
-    wrap: Callable[[Array, str], Any]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        rows, columns = self.values.shape
-        return rows, columns
-
-    @property
-    def handle(self) -> tuple[Array, str]:
-        """What the core takes."""
-        return self.values, self.dtype
+__all__ = [
+    "FLOATS",
+    "INTEGERS",
+    "Array",
+    "Dense",
+    "Sparse",
+    "dense",
+    "empty",
+    "is_sparse",
+    "matrix",
+    "output",
+    "refuse_nonfinite",
+    "refuse_overlap",
+    "result_dtype",
+    "scipy_sparse",
+]
 
 
 @dataclass(frozen=True)
@@ -68,16 +46,12 @@ def result_dtype(dtype: str) -> str:
 
 
 def dense(name: str, given: Any) -> Dense:
-    """Return the matrix `given`, without a copy unless it is no array at all.
-
-    Taken are NumPy arrays (memory maps included), torch's CPU tensors, arrays with
-    ``__dlpack__`` on the CPU, and whatever `numpy.asarray` makes a matrix of.
-    """
-    found = _array(name, given)
+    """Return the matrix `given`, without a copy unless it is no array at all."""
+    found = _arrays.array(name, given, needed="a matrix")
     if found.values.ndim != 2:
         raise InvalidArgumentError(
             f"{name} must be a matrix, of two dimensions, got {found.values.ndim} "
-            f"(shape {found.values.shape})"
+            f"(shape {found.shape})"
         )
     return found
 
@@ -99,7 +73,7 @@ def matrix(name: str, given: Any) -> Dense | Sparse:
         # Integers that are there more than once add up as integers, overflow and all.
         stored = stored.copy()
         stored.sum_duplicates()
-    values = _of_numpy(name, np.asarray(stored.data), _as_numpy)
+    values = _arrays.array(name, np.asarray(stored.data))
     for part in (stored.indptr, stored.indices):
         if part.dtype not in (np.int32, np.int64) or not part.dtype.isnative:
             raise ArgumentTypeError(
@@ -109,7 +83,7 @@ def matrix(name: str, given: Any) -> Dense | Sparse:
     return Sparse(
         np.ascontiguousarray(stored.indptr, wide),
         np.ascontiguousarray(stored.indices, wide),
-        Dense(values.values[np.newaxis, :], values.dtype, values.wrap),
+        Dense(values.values[np.newaxis, :], values.dtype, as_numpy),
         tuple(stored.shape),
         stored.format == "csc",
     )
@@ -120,40 +94,6 @@ def is_sparse(given: Any) -> bool:
     return type(given).__module__.startswith("scipy.sparse") and hasattr(given, "tocsr")
 
 
-def output(
-    name: str, given: Any, shape: tuple[int, int], dtype: str, wrap: Callable[[Array, str], Any]
-) -> tuple[Dense, Any]:
-    """Return where a result of `shape` and `dtype` goes, and what to return for it.
-
-    That is a new array when `given` is None, else `given`, which must fit and be
-    writable, with no element at two places.
-    """
-    if given is None:
-        made = _empty(shape, dtype)
-        return made, None
-    if not isinstance(given, np.ndarray) and not hasattr(given, "__dlpack__"):
-        # What `asarray` would make of it is a copy, which the caller never sees.
-        raise _checks.wrong_type(name, "an array", given)
-    found = dense(name, given)
-    if found.values.shape != shape:
-        raise InvalidArgumentError(f"{name} must have shape {shape}, got {found.values.shape}")
-    if found.dtype != dtype:
-        raise ArgumentTypeError(f"{name} must have dtype {dtype}, got {found.dtype}")
-    if not found.values.flags.writeable:
-        raise InvalidArgumentError(f"{name} must be writable, got a read-only array")
-    if _meets_itself(found.values):
-        raise InvalidArgumentError(
-            f"{name} must have every element at its own place, got strides "
-            f"{found.values.strides} for shape {found.values.shape}"
-        )
-    return found, given
-
-
-# Of NumPy's exact search for an element of both; what takes longer counts as found. Its type in
-# the stubs has the two special values alone.
-_MOST_WORK: Any = 10_000
-
-
 def refuse_overlap(name: str, out: Dense, source: str, given: Dense | Sparse) -> None:
     """Refuse an output that shares memory with an input."""
     parts = (
@@ -161,15 +101,7 @@ def refuse_overlap(name: str, out: Dense, source: str, given: Dense | Sparse) ->
         if isinstance(given, Dense)
         else [given.indptr, given.indices, given.values.values]
     )
-    for part in parts:
-        try:
-            shared = np.shares_memory(out.values, part, max_work=_MOST_WORK)
-        except np.exceptions.TooHardError:
-            shared = True
-        if shared:
-            raise InvalidArgumentError(
-                f"{name} must not share memory with {source}, got both in one"
-            )
+    _arrays.refuse_overlap(name, out, source, *parts)
 
 
 def refuse_nonfinite(name: str, given: Dense | Sparse) -> None:
@@ -193,133 +125,6 @@ def _all_finite(part: Array, dtype: str) -> bool:
         # All bits of the exponent set: infinity or NaN.
         return not bool(((part & 0x7F80) == 0x7F80).any())
     return bool(np.isfinite(part).all())
-
-
-def _empty(shape: tuple[int, int], dtype: str) -> Dense:
-    stored = "uint16" if dtype == "bfloat16" else dtype
-    return Dense(empty(shape, stored), dtype, _as_numpy)
-
-
-def empty(shape: tuple[int, int], dtype: npt.DTypeLike) -> Array:
-    """Return a new array, or the error of a system that has no memory for it."""
-    try:
-        return np.empty(shape, dtype)
-    except (MemoryError, ValueError):
-        size = shape[0] * shape[1] * np.dtype(dtype).itemsize
-        raise OutOfMemoryError(f"cannot allocate {size} bytes for an array of {shape}") from None
-
-
-def _meets_itself(array: Array) -> bool:
-    """Whether two elements of a matrix may lie at the same place."""
-    places = sorted(
-        (abs(stride), size)
-        for stride, size in zip(array.strides, array.shape, strict=True)
-        if size > 1
-    )
-    reach = array.itemsize
-    for stride, size in places:
-        if stride < reach:
-            return array.size > 0
-        reach += stride * (size - 1)
-    return False
-
-
-def _array(name: str, given: Any) -> Dense:
-    if isinstance(given, np.ndarray):
-        return _of_numpy(name, given, _as_numpy)
-    if type(given).__module__.partition(".")[0] == "torch":
-        return _of_torch(name, given)
-    if hasattr(given, "__dlpack__") and hasattr(given, "__dlpack_device__"):
-        return _of_dlpack(name, given)
-    if isinstance(given, (str, bytes, dict, set)) or given is None:
-        raise _checks.wrong_type(name, "a matrix", given)
-    try:
-        array = np.asarray(given)
-    except (TypeError, ValueError):
-        raise _checks.wrong_type(name, "a matrix", given) from None
-    return _of_numpy(name, array, _as_numpy)
-
-
-def _of_numpy(name: str, array: Array, wrap: Callable[[Array, str], Any]) -> Dense:
-    if isinstance(array, np.ma.MaskedArray):
-        raise ArgumentTypeError(f"{name} must have no mask, got a masked array: fill it first")
-    dtype = array.dtype
-    plain = array.view(np.ndarray)
-    if dtype.name == "bfloat16":
-        return Dense(plain.view(np.uint16), "bfloat16", wrap)
-    if dtype.name not in FLOATS + INTEGERS:
-        raise ArgumentTypeError(
-            f"{name} must have a dtype of {', '.join(FLOATS)}, bool or integers of up to 64 bits, "
-            f"got {dtype}"
-        )
-    if not dtype.isnative:
-        raise ArgumentTypeError(
-            f"{name} must have the machine's byte order, got dtype {dtype.str!r}"
-        )
-    return Dense(plain, dtype.name, wrap)
-
-
-def _as_numpy(array: Array, dtype: str) -> Array:
-    if dtype != "bfloat16":
-        return array
-    # NumPy has the type only if somebody brought it: the caller did, for the input.
-    return array.view(np.dtype("bfloat16"))
-
-
-def _of_torch(name: str, tensor: Any) -> Dense:
-    if tensor.device.type != "cpu":
-        raise InvalidArgumentError(f"{name} must be on the CPU, got device {tensor.device}")
-    if tensor.layout != _torch().strided:
-        raise ArgumentTypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
-    tensor = tensor.detach()
-    if tensor.dtype == _torch().bfloat16:
-        return Dense(tensor.view(_torch().int16).numpy().view(np.uint16), "bfloat16", _as_torch)
-    try:
-        array = tensor.numpy()
-    except TypeError:
-        raise ArgumentTypeError(
-            f"{name} must have real numbers, got dtype {tensor.dtype}"
-        ) from None
-    return _of_numpy(name, array, _as_torch)
-
-
-def _as_torch(array: Array, dtype: str) -> Any:
-    if dtype == "bfloat16":
-        return _torch().from_numpy(array.view(np.int16)).view(_torch().bfloat16)
-    return _torch().from_numpy(array)
-
-
-def _torch() -> Any:
-    import sys
-
-    return sys.modules["torch"]
-
-
-# DLPack's numbers of devices whose memory the CPU reads: itself, and pinned memory of CUDA.
-_CPU_DEVICES = (1, 3)
-
-
-def _of_dlpack(name: str, given: Any) -> Dense:
-    device = given.__dlpack_device__()
-    if device[0] not in _CPU_DEVICES:
-        raise InvalidArgumentError(f"{name} must be on the CPU, got DLPack device {tuple(device)}")
-
-    def wrap(array: Array, dtype: str) -> Any:
-        plain = _as_numpy(array, dtype)
-        if not hasattr(given, "__array_namespace__"):
-            return plain
-        library = given.__array_namespace__()
-        try:
-            return library.from_dlpack(plain)
-        except (TypeError, ValueError, RuntimeError, BufferError):
-            # DLPack of NumPy has no bfloat16; `asarray` has.
-            return library.asarray(plain)
-
-    try:
-        array = np.from_dlpack(given)
-    except (TypeError, ValueError, RuntimeError, BufferError):
-        array = np.asarray(given)
-    return _of_numpy(name, array, wrap)
 
 
 def scipy_sparse() -> Any:

@@ -14,8 +14,6 @@ soon.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import io
 import json
 import math
 import os
@@ -26,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from corekit import _checks, _replace, _seed
-from corekit.errors import InvalidArgumentError, MissingPackageError
+from corekit import _checks, _figure, _seed
+from corekit.errors import InvalidArgumentError
 from corekit.projection._bounds import failure_for
 from corekit.projection._neighbours import recall_of
 from corekit.projection._rows import Projected, Rows, parts, rows_of, squared_distances
@@ -152,23 +150,7 @@ class DistortionReport:
         FileError
             The figure cannot be saved.
         """
-        try:
-            module = importlib.import_module("matplotlib.figure")
-        except ImportError:
-            raise MissingPackageError(
-                "plot needs matplotlib, which is not installed: pip install 'corekit[plot]'"
-            ) from None
-        # Not through pyplot: its current figure and its backend are the caller's.
-        figure = module.Figure(figsize=(7, 4), layout="constrained")
-        kind = None if path is None else _format(figure, os.fspath(path))
-        self._draw(figure.subplots())
-        if path is not None:
-            image = io.BytesIO()
-            figure.savefig(image, format=kind)
-            content = image.getbuffer()
-            with _replace.replacing(os.fspath(path), len(content)) as descriptor:
-                _replace.write(descriptor, os.fspath(path), content)
-        return figure
+        return _figure.drawn(self._draw, path)
 
     def _draw(self, axes: Any) -> None:
         axes.hist(self.errors, bins=_edges(self.errors), density=True, alpha=0.5, label="measured")
@@ -438,12 +420,3 @@ def _edges(errors: NDArray[np.float64]) -> NDArray[np.float64]:
     if 2 <= len(edges) <= 201:
         return edges
     return np.histogram_bin_edges(errors, min(200, max(1, len(edges) - 1)))
-
-
-def _format(figure: Any, path: str) -> str:
-    """Return the format that a name ends in."""
-    kind = os.path.splitext(path)[1].removeprefix(".").lower()
-    known = sorted(figure.canvas.get_supported_filetypes())
-    if kind not in known:
-        raise InvalidArgumentError(f"path must end in one of {', '.join(known)}, got {path!r}")
-    return kind

@@ -3,7 +3,7 @@
 //! - [`philox`]: the one random-number generator, a public formula.
 //! - [`normal`]: from its words to normal numbers, to the bit.
 //! - [`control`]: cancelling and progress, the only way a caller talks to running work.
-//! - [`threads`]: the one door to threads.
+//! - [`threads`]: the one door to threads, and [`pool`]: those that are kept for short regions.
 //! - [`simd`]: which instruction set the kernels use, found once.
 //! - [`real`]: the types that kernels compute in, [`array`]: matrices of any type and strides, and
 //!   [`aligned`]: buffers for tiles of them.
@@ -15,6 +15,7 @@ pub mod array;
 pub mod control;
 pub mod normal;
 pub mod philox;
+pub mod pool;
 pub mod real;
 pub mod simd;
 pub mod threads;

@@ -1,14 +1,15 @@
 //! The one door to threads.
 //!
-//! Threads live only as long as the call that needs them: they are scoped, named, and joined before
-//! the call returns. A forked child therefore inherits no pool whose threads are gone, the
-//! interpreter never shuts down around live workers, and no global state exists. Starting a thread
-//! costs some 30 microseconds, which is nothing beside the work that asks for one here; a kernel
-//! that needs less latency would add a persistent pool, keyed by process id, behind this door.
+//! Threads for long work live only as long as the call that needs them: they are scoped, named, and
+//! joined before the call returns. A forked child therefore inherits no pool whose threads are gone,
+//! the interpreter never shuts down around live workers, and no global state exists. Starting a
+//! thread costs some 30 microseconds, which is nothing beside the work that asks for one here.
+//!
+//! Work that is over in less time shares itself with the threads of [`crate::pool`], which are kept.
 
 use std::io;
 use std::num::NonZero;
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::thread::{self, Builder, Scope, ScopedJoinHandle};
 
 /// Stack of a worker: the deepest call chain needs a few tens of KiB, and only touched pages count.
 pub const STACK_BYTES: usize = 512 << 10;
@@ -31,10 +32,14 @@ where
     F: FnOnce() -> T + Send + 'scope,
     T: Send + 'scope,
 {
-    thread::Builder::new()
+    named(name).spawn_scoped(scope, work)
+}
+
+/// What all our threads begin as.
+pub(crate) fn named(name: &str) -> Builder {
+    Builder::new()
         .name(format!("corekit-{name}"))
         .stack_size(STACK_BYTES)
-        .spawn_scoped(scope, work)
 }
 
 #[cfg(test)]

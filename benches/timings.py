@@ -1,0 +1,59 @@
+"""Figures that follow from the rounds of a row whose steps have seconds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from results import Record
+
+
+def spread(seconds: Sequence[float]) -> Record:
+    """Return median, ends, median absolute deviation and number."""
+    middle = statistics.median(seconds)
+    return {
+        "median": middle,
+        "min": min(seconds),
+        "max": max(seconds),
+        "mad": statistics.median(abs(each - middle) for each in seconds),
+        "rounds": len(seconds),
+    }
+
+
+def row(case: Record, name: str) -> Record | None:
+    """Return the row of this name if it has times."""
+    found = (each for each in case["rows"] if each["name"] == name and each["status"] == "ok")
+    return next(found, None)
+
+
+def seconds(row: Record, step: str) -> list[float]:
+    """Return the seconds of a step in all rounds that have it."""
+    return [each[step]["seconds"] for each in row["rounds"] if step in each]
+
+
+def median(row: Record, step: str) -> float:
+    """Return the median of the seconds of a step."""
+    return statistics.median(seconds(row, step))
+
+
+def steady(row: Record) -> str:
+    """Return the step that says how fast a row can be: `out` where it takes one."""
+    return "out" if "out" in row["summary"] else "new"
+
+
+def quickest(case: Record, names: Sequence[str], step: str) -> Record | None:
+    """Return which of these rows has the least median."""
+    rows = [each for name in names if (each := row(case, name)) and step in each["summary"]]
+    return min(rows, key=lambda each: median(each, step), default=None)
+
+
+def milliseconds(value: float) -> str:
+    """Return seconds as milliseconds, with about three figures."""
+    scaled = 1e3 * value
+    digits = next((n for n, least in enumerate((100, 10, 0.1)) if scaled >= least), 4)
+    return f"{scaled:.{digits}f}"
+
+
+def times(ratio: float) -> str:
+    """Return a ratio with about three figures."""
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"

@@ -1,0 +1,32 @@
+//! What can go wrong.
+
+use corekit_base::control::Cancelled;
+
+/// Why linear attention failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument that cannot be; nothing was computed.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The system, or a stated limit, refuses memory.
+    #[error("cannot allocate {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// What it was for.
+        what: &'static str,
+        /// How much of it.
+        bytes: u64,
+    },
+    /// The caller cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<Cancelled> for Error {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
+/// A result with this crate's error.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,270 @@
+//! Feature maps: what is done to queries and keys before they meet.
+//!
+//! A map is a small value. [`Prepared`] is what a call makes of it once, for a type and a size of
+//! heads; [`Side`] is a chunk of queries or keys with their features, made in cache and never
+//! stored.
+
+#[path = "/tmp/stubs/favor.rs"]
+pub(crate) mod favor;
+#[path = "/tmp/stubs/polynomial.rs"]
+pub(crate) mod polynomial;
+
+use std::ops::Range;
+
+use corekit_base::array::Matrix;
+use corekit_base::simd::Level;
+
+use crate::error::{Error, Result};
+use crate::kernels::{Computed, Factors, Kernels, Map, Shape};
+use crate::tiles::{Panels, Tile};
+use favor::Favor;
+use polynomial::Polynomial;
+
+/// Which map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FeatureMap {
+    /// x.
+    Identity,
+    /// elu(x) + 1 (Katharopoulos et al. 2020).
+    Elu1,
+    /// max(x, 0).
+    Relu,
+    /// max(x, 0)².
+    SquaredRelu,
+    /// eˣ.
+    Exp,
+    /// The softmax over a row's numbers.
+    Softmax,
+    /// Positive random features (Choromanski et al. 2021).
+    Favor(Favor),
+    /// The exponential's Taylor series up to a power.
+    Taylor(u32),
+    /// (1 + x/n)ⁿ.
+    ExponentialLimit(u32),
+}
+
+impl FeatureMap {
+    /// Features of a head of `key_dim` numbers.
+    ///
+    /// # Errors
+    /// When there are more than can be counted.
+    pub fn features(&self, key_dim: usize) -> Result<usize> {
+        match self {
+            Self::Favor(favor) => Ok(favor.n_features),
+            Self::Taylor(order) | Self::ExponentialLimit(order) => {
+                polynomial::n_features(key_dim, *order).ok_or(Error::OutOfMemory {
+                    what: "features",
+                    bytes: u64::MAX,
+                })
+            }
+            _ => Ok(key_dim),
+        }
+    }
+
+    /// Whether it stands for the softmax: the scale then belongs into the exponent.
+    pub fn approximates_softmax(&self) -> bool {
+        matches!(
+            self,
+            Self::Favor(_) | Self::Taylor(_) | Self::ExponentialLimit(_)
+        )
+    }
+
+    /// Whether it keeps a logarithm beside the state.
+    pub fn is_stabilised(&self) -> bool {
+        matches!(self, Self::Favor(_))
+    }
+
+    fn rows(&self) -> Option<Map> {
+        Some(match self {
+            Self::Identity => Map::Identity,
+            Self::Elu1 => Map::Elu1,
+            Self::Relu => Map::Relu,
+            Self::SquaredRelu => Map::SquaredRelu,
+            Self::Exp => Map::Exp,
+            Self::Softmax => Map::Softmax,
+            _ => return None,
+        })
+    }
+}
+
+/// What a call makes of a map.
+pub(crate) enum Prepared<T> {
+    /// Numbers or rows on their own.
+    Rows(Map),
+    /// The matrix, turned into panels, and ln m / 2.
+    Favor { matrix: Panels<T>, half_log: T },
+    /// Monomials.
+    Polynomial(Polynomial<T>),
+}
+
+/// A map made ready for heads of one size.
+pub(crate) struct Features<T> {
+    pub(crate) prepared: Prepared<T>,
+    pub(crate) key_dim: usize,
+    pub(crate) count: usize,
+    /// What queries and keys are multiplied by before the map.
+    pub(crate) inner: T,
+    /// What queries are multiplied by after it.
+    pub(crate) outer: T,
+}
+
+impl<T: Computed> Features<T> {
+    /// Makes `map` ready. The scale goes into the exponent of a map that stands for the softmax,
+    /// else it multiplies queries, unless `normalize` takes it out again.
+    pub(crate) fn new(
+        map: &FeatureMap,
+        key_dim: usize,
+        scale: f64,
+        normalize: bool,
+        level: Level,
+    ) -> Result<Self> {
+        let kernels = T::kernels(level);
+        let prepared = match map {
+            FeatureMap::Favor(favor) => {
+                let rows = favor.projection(key_dim, level)?;
+                let mut matrix = kernels.panels(key_dim, favor.n_features)?;
+                let mut column = vec![T::ZERO; favor.n_features];
+                for feature in 0..key_dim {
+                    for (out, row) in column.iter_mut().zip(rows.chunks_exact(key_dim)) {
+                        *out = T::of(row[feature]);
+                    }
+                    matrix.set_row(feature, &column);
+                }
+                Prepared::Favor {
+                    matrix,
+                    half_log: T::of((favor.n_features as f64).ln() / 2.0),
+                }
+            }
+            FeatureMap::Taylor(order) => Prepared::Polynomial(Polynomial::taylor(key_dim, *order)?),
+            FeatureMap::ExponentialLimit(n) => {
+                Prepared::Polynomial(Polynomial::exponential_limit(key_dim, *n)?)
+            }
+            map => Prepared::Rows(map.rows().unwrap_or(Map::Identity)),
+        };
+        let (inner, outer) = match (map.approximates_softmax(), normalize) {
+            (true, _) => (scale.sqrt(), 1.0),
+            (false, true) => (1.0, 1.0),
+            (false, false) => (1.0, scale),
+        };
+        Ok(Self {
+            prepared,
+            key_dim,
+            count: map.features(key_dim)?,
+            inner: T::of(inner),
+            outer: T::of(outer),
+        })
+    }
+
+    /// Whether scores are made of what goes into the map and not of features.
+    pub(crate) fn is_polynomial(&self) -> bool {
+        matches!(self.prepared, Prepared::Polynomial(_))
+    }
+
+    /// Makes scores of dot products of what goes into the map.
+    pub(crate) fn finish(
+        &self,
+        scores: &mut Tile<T>,
+        (rows, columns): (usize, usize),
+        shape: Shape,
+    ) {
+        if let Prepared::Polynomial(polynomial) = &self.prepared {
+            for row in 0..rows {
+                let end = match shape {
+                    Shape::Lower => row + 1,
+                    Shape::Full => columns,
+                };
+                polynomial.values(&mut scores.row_mut(row)[..end]);
+            }
+        }
+    }
+
+    /// Whether features come with a logarithm for each row.
+    pub(crate) fn is_stabilised(&self) -> bool {
+        matches!(self.prepared, Prepared::Favor { .. })
+    }
+}
+
+/// A chunk of queries or of keys.
+pub(crate) struct Side<T> {
+    /// What goes into the map, for maps that need it beside the features.
+    pub(crate) input: Tile<T>,
+    /// Tokens by features.
+    pub(crate) features: Tile<T>,
+    /// The logarithm by which each row's features were divided.
+    pub(crate) logs: Vec<T>,
+}
+
+impl<T: Computed> Side<T> {
+    /// Room for `tokens` tokens.
+    pub(crate) fn new(features: &Features<T>, tokens: usize) -> Result<Self> {
+        let needs_input = !matches!(features.prepared, Prepared::Rows(_));
+        Ok(Self {
+            input: if needs_input {
+                Tile::new(tokens, features.key_dim)?
+            } else {
+                Tile::new(0, 0)?
+            },
+            features: Tile::new(tokens, features.count)?,
+            logs: vec![T::ZERO; tokens],
+        })
+    }
+
+    /// Loads rows of a matrix and maps them, then multiplies by `outer`.
+    pub(crate) fn load(
+        &mut self,
+        kernels: &Kernels<T>,
+        map: &Features<T>,
+        from: &Matrix,
+        rows: Range<usize>,
+        outer: T,
+    ) {
+        let (n, d) = (rows.len(), map.key_dim);
+        match &map.prepared {
+            Prepared::Rows(rows_map) => {
+                self.features.load(from, rows, 0..d);
+                kernels.map(&mut self.features, (n, d), *rows_map, outer);
+            }
+            Prepared::Favor { matrix, half_log } => {
+                self.input.load(from, rows, 0..d);
+                kernels.map(&mut self.input, (n, d), Map::Identity, map.inner);
+                let state = Some((&self.input, matrix, d));
+                let size = (n, map.count);
+                kernels.outputs(state, false, None, Factors::NONE, size, &mut self.features);
+                kernels.exp_below_most(&mut self.features, map.count, &mut self.logs[..n]);
+                for (log, row) in self.logs[..n].iter_mut().zip(0..) {
+                    let mut square = T::ZERO;
+                    for x in self.input.row(row) {
+                        square += *x * *x;
+                    }
+                    *log = *log - square * T::of(0.5) - *half_log;
+                }
+            }
+            Prepared::Polynomial(polynomial) => {
+                self.input.load(from, rows, 0..d);
+                kernels.map(&mut self.input, (n, d), Map::Identity, map.inner);
+                for row in 0..n {
+                    polynomial.apply(self.input.row(row), self.features.row_mut(row));
+                }
+            }
+        }
+    }
+
+    /// What scores are made of, and how many numbers of it a token has.
+    pub(crate) fn scored<'a>(&'a self, map: &Features<T>) -> (&'a Tile<T>, usize) {
+        match map.is_polynomial() {
+            true => (&self.input, map.key_dim),
+            false => (&self.features, map.count),
+        }
+    }
+
+    /// Makes masked tokens add nothing, whatever was loaded for them.
+    pub(crate) fn clear_masked(&mut self, mask: &[T]) {
+        for (token, _) in mask.iter().enumerate().filter(|(_, m)| **m == T::ZERO) {
+            self.features.row_mut(token).fill(T::ZERO);
+            if self.input.rows() > 0 {
+                self.input.row_mut(token).fill(T::ZERO);
+            }
+            self.logs[token] = T::of(f64::NEG_INFINITY);
+        }
+    }
+}

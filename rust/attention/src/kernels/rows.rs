@@ -1,0 +1,327 @@
+//! What is done to the rows of tiles: feature maps that look at one number or one row, decay,
+//! masks, sums.
+//!
+//! Loops go over whole registers into the room of a tile; where a sum must not see the room, its
+//! numbers are replaced by zeros.
+#![allow(unsafe_code)]
+
+use corekit_base::real::Real;
+
+use crate::simd::{Simd, exp, first};
+
+/// A map of numbers or rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Map {
+    /// x.
+    Identity,
+    /// elu(x) + 1.
+    Elu1,
+    /// max(x, 0).
+    Relu,
+    /// max(x, 0)².
+    SquaredRelu,
+    /// eˣ.
+    Exp,
+    /// eˣ over its sum in the row.
+    Softmax,
+}
+
+/// Rows of a tile.
+pub(crate) struct Rows<T> {
+    pub(super) data: *mut T,
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+/// Calls `$body` for the pointer to every register of a row.
+macro_rules! each_register {
+    ($S:ident, $row:expr, $columns:expr, $at:ident => $body:expr) => {
+        for column in (0..$columns).step_by($S::LANES) {
+            let $at = $row.wrapping_add(column);
+            $body
+        }
+    };
+}
+
+/// Maps rows in place, then multiplies by `scale`.
+///
+/// # Safety
+/// The machine has the instruction set, and the pointer is good for the rows with their room.
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn map<S: Simd>(x: &Rows<S::T>, map: Map, scale: S::T) {
+    // SAFETY: inside of the tile, or of its room.
+    unsafe {
+        let zero = S::splat(S::T::ZERO);
+        let one = S::splat(S::T::ONE);
+        let factor = S::splat(scale);
+        for row in 0..x.rows {
+            let row = x.data.add(row * x.stride);
+            match map {
+                Map::Identity => {
+                    if scale != S::T::ONE {
+                        each_register!(S, row, x.columns, at =>
+                            S::store(at, S::mul(S::load(at), factor)));
+                    }
+                }
+                Map::Elu1 => each_register!(S, row, x.columns, at => {
+                    let value = S::load(at);
+                    let below = exp::<S>(S::min(zero, value));
+                    let mapped = S::where_positive(value, S::add(value, one), below);
+                    S::store(at, S::mul(mapped, factor));
+                }),
+                Map::Relu => each_register!(S, row, x.columns, at =>
+                    S::store(at, S::mul(S::max(zero, S::load(at)), factor))),
+                Map::SquaredRelu => each_register!(S, row, x.columns, at => {
+                    let value = S::max(zero, S::load(at));
+                    S::store(at, S::mul(S::mul(value, value), factor));
+                }),
+                Map::Exp => each_register!(S, row, x.columns, at =>
+                    S::store(at, S::mul(exp::<S>(S::load(at)), factor))),
+                Map::Softmax => {
+                    // A NaN that is missed here is in the sum.
+                    let most = S::splat(largest::<S>(row, x.columns));
+                    let mut sum = zero;
+                    each_register!(S, row, x.columns, at => {
+                        let value = exp::<S>(S::sub(S::load(at), most));
+                        S::store(at, value);
+                        let left = x.columns - at.offset_from(row) as usize;
+                        sum = S::add(sum, first::<S>(value, left));
+                    });
+                    let factor = S::splat(scale / S::sum(sum));
+                    each_register!(S, row, x.columns, at =>
+                        S::store(at, S::mul(S::load(at), factor)));
+                }
+            }
+        }
+    }
+}
+
+/// e^(x - the row's largest number), which goes to `most`.
+///
+/// # Safety
+/// As of [`map`]; `most` takes one number for each row.
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn exp_below_most<S: Simd>(x: &Rows<S::T>, most: *mut S::T) {
+    // SAFETY: inside of the tile, or of its room.
+    unsafe {
+        for r in 0..x.rows {
+            let row = x.data.add(r * x.stride);
+            let largest = largest::<S>(row, x.columns);
+            *most.add(r) = largest;
+            let largest = S::splat(largest);
+            each_register!(S, row, x.columns, at =>
+                S::store(at, exp::<S>(S::sub(S::load(at), largest))));
+        }
+    }
+}
+
+/// The largest of a row's numbers; NaN if one is.
+///
+/// # Safety
+/// As of [`map`].
+#[inline(always)]
+// SAFETY: that is all it needs.
+unsafe fn largest<S: Simd>(row: *const S::T, len: usize) -> S::T {
+    // SAFETY: inside of the row.
+    unsafe {
+        let nothing = S::T::of(f64::NEG_INFINITY);
+        let mut most = S::splat(nothing);
+        let whole = len - len % S::LANES;
+        for c in (0..whole).step_by(S::LANES) {
+            // NaN is what `max` gives back of the second; a later number may cover it again, so
+            // that NaN only shows for sure where all of a row is NaN, as a product's row is.
+            most = S::max(most, S::load(row.add(c)));
+        }
+        let mut parts = [nothing; 16];
+        S::store(parts.as_mut_ptr(), most);
+        let mut most = nothing;
+        for value in parts[..S::LANES].iter().copied() {
+            most = larger(value, most);
+        }
+        for c in whole..len {
+            most = larger(*row.add(c), most);
+        }
+        most
+    }
+}
+
+/// The larger of two; NaN if one is.
+#[inline(always)]
+fn larger<T: Real>(a: T, b: T) -> T {
+    if a > b || a != a { a } else { b }
+}
+
+/// Multiplies each row by its factor.
+///
+/// # Safety
+/// As of [`map`]; the factors are one for each row.
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn scale_rows<S: Simd>(x: &Rows<S::T>, factors: *const S::T) {
+    // SAFETY: inside of the tile, or of its room.
+    unsafe {
+        for r in 0..x.rows {
+            let row = x.data.add(r * x.stride);
+            let factor = S::splat(*factors.add(r));
+            each_register!(S, row, x.columns, at =>
+                S::store(at, S::mul(S::load(at), factor)));
+        }
+    }
+}
+
+/// Dot products of the rows with one vector, which has room as a row of a tile has.
+///
+/// # Safety
+/// As of [`map`]; `out` takes one number for each row.
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn dots<S: Simd>(x: &Rows<S::T>, vector: *const S::T, out: *mut S::T) {
+    // SAFETY: inside of the tile, or of its room.
+    unsafe {
+        for r in 0..x.rows {
+            let row = x.data.add(r * x.stride);
+            *out.add(r) = dot::<S>(row, vector, x.columns);
+        }
+    }
+}
+
+/// # Safety
+/// As of [`map`].
+#[inline(always)]
+// SAFETY: that is all it needs.
+unsafe fn dot<S: Simd>(a: *const S::T, b: *const S::T, len: usize) -> S::T {
+    // SAFETY: inside of two rows, or of their room.
+    unsafe {
+        let mut sum = S::splat(S::T::ZERO);
+        let whole = len - len % S::LANES;
+        for c in (0..whole).step_by(S::LANES) {
+            sum = S::mul_add(S::load(a.add(c)), S::load(b.add(c)), sum);
+        }
+        if whole < len {
+            let product = S::mul(S::load(a.add(whole)), S::load(b.add(whole)));
+            sum = S::add(sum, first::<S>(product, len - whole));
+        }
+        S::sum(sum)
+    }
+}
+
+/// Dot products of row by row of two tiles.
+///
+/// # Safety
+/// As of [`dots`].
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn row_dots<S: Simd>(x: &Rows<S::T>, other: &Rows<S::T>, out: *mut S::T) {
+    // SAFETY: inside of the tiles, or of their room.
+    unsafe {
+        for r in 0..x.rows {
+            let (a, b) = (x.data.add(r * x.stride), other.data.add(r * other.stride));
+            *out.add(r) = dot::<S>(a, b, x.columns);
+        }
+    }
+}
+
+/// Adds the rows to `sums`.
+///
+/// # Safety
+/// As of [`map`]; the vectors have room as rows have.
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn column_sums<S: Simd>(x: &Rows<S::T>, sums: *mut S::T) {
+    // SAFETY: inside of the tile, or of its room.
+    unsafe {
+        each_register!(S, sums, x.columns, at => {
+            let column = at.offset_from(sums) as usize;
+            let mut sum = S::splat(S::T::ZERO);
+            for r in 0..x.rows {
+                sum = S::add(sum, S::load(x.data.add(r * x.stride + column)));
+            }
+            S::store(at, S::add(S::load(at), sum));
+        });
+    }
+}
+
+/// Cuts scores off above the diagonal (zeros, whatever was there), multiplies the others by
+/// `factors` (a tile, or null), and sums each row.
+///
+/// # Safety
+/// As of [`map`]; `sums` takes one number for each row.
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn finish_scores<S: Simd>(
+    x: &Rows<S::T>,
+    factors: *const S::T,
+    factor_stride: usize,
+    sums: *mut S::T,
+) {
+    // SAFETY: inside of the tiles, or of their room.
+    unsafe {
+        for r in 0..x.rows {
+            let row = x.data.add(r * x.stride);
+            let mut sum = S::splat(S::T::ZERO);
+            for column in (0..=r).step_by(S::LANES) {
+                let at = row.add(column);
+                let mut value = S::load(at);
+                if !factors.is_null() {
+                    value = S::mul(value, S::load(factors.add(r * factor_stride + column)));
+                }
+                if column + S::LANES > r + 1 {
+                    value = first::<S>(value, r + 1 - column);
+                }
+                S::store(at, value);
+                sum = S::add(sum, value);
+            }
+            *sums.add(r) = S::sum(sum);
+        }
+    }
+}
+
+/// Logarithms of what a token keeps of what came before it, as pairs of numbers whose sum they are.
+pub(crate) struct Logarithms<T> {
+    /// Of the rows.
+    pub(super) rows: [*const T; 2],
+    /// Of the columns, with room.
+    pub(super) columns: [*const T; 2],
+}
+
+/// The table of e^(row - column), on and below the diagonal.
+///
+/// # Safety
+/// As of [`map`].
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn decay_table<S: Simd>(x: &Rows<S::T>, logs: &Logarithms<S::T>) {
+    // SAFETY: inside of the tile, or of its room.
+    unsafe {
+        for r in 0..x.rows {
+            let row = x.data.add(r * x.stride);
+            let (high, rest) = (
+                S::splat(*logs.rows[0].add(r)),
+                S::splat(*logs.rows[1].add(r)),
+            );
+            for column in (0..=r).step_by(S::LANES) {
+                let coarse = S::sub(high, S::load(logs.columns[0].add(column)));
+                let fine = S::sub(rest, S::load(logs.columns[1].add(column)));
+                S::store(row.add(column), exp::<S>(S::add(coarse, fine)));
+            }
+        }
+    }
+}
+
+/// Exponentials of numbers.
+///
+/// # Safety
+/// As of [`map`]; both have room as rows have.
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn exps<S: Simd>(from: *const S::T, to: *mut S::T, len: usize) {
+    // SAFETY: inside of the vectors, or of their room.
+    unsafe {
+        for at in (0..len).step_by(S::LANES) {
+            S::store(to.add(at), exp::<S>(S::load(from.add(at))));
+        }
+    }
+}
