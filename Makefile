@@ -56,9 +56,10 @@ types: $(WHEEL) ## mypy --strict, and the stubs against the built wheel
 docs: $(WHEEL) ## run the examples of the docstrings and the pages
 	$(BIN)/python -m pytest tests/boundary/test_docstrings.py tests/docs
 
-bench: $(WHEEL) ## measure corekit beside its peers (takes about an hour)
+bench: $(WHEEL) ## measure corekit beside its peers (takes about two hours)
 	$(BIN)/python benches/run.py shuffle
 	$(BIN)/python benches/run.py projection
+	$(BIN)/python benches/run.py attention
 
 wheel: $(WHEEL) ## build the release wheel into target/wheels and install it into .venv
 

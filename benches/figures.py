@@ -6,7 +6,7 @@
 
 The markers are ``<!-- bench:shuffle -->`` and ``<!-- /bench -->``, each on a line of its own;
 between ``<!-- bench:shuffle summary -->`` and its end goes the table of ratios alone. The same with
-``projection``, whose tables are made in the folder of that name.
+``projection`` and ``attention``, whose tables are made in folders of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import attentions.figures
 import projections.figures
 from results import (
     RESULTS,
@@ -35,7 +36,7 @@ from results import (
 from tables import caption, markdown
 
 MARKED = re.compile(
-    r"(<!-- bench:(shuffle|projection)( summary)? -->\n).*?(<!-- /bench -->)", re.DOTALL
+    r"(<!-- bench:(shuffle|projection|attention)( summary)? -->\n).*?(<!-- /bench -->)", re.DOTALL
 )
 
 
@@ -276,7 +277,11 @@ def _cliff(case: Record) -> Iterator[list[str]]:
         ]
 
 
-DOCUMENTS = {"shuffle": document, "projection": projections.figures.document}
+DOCUMENTS = {
+    "shuffle": document,
+    "projection": projections.figures.document,
+    "attention": attentions.figures.document,
+}
 
 
 def main() -> int:

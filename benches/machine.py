@@ -34,6 +34,13 @@ def slug(directory: Path) -> str:
     return f"{cpu}-{facts['cpus']}cpu-{round(float(facts['memory_gib']))}gib"
 
 
+def available_bytes() -> int:
+    """Return how much memory can be had without swapping."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    found = {name: value for name, _, value in (line.partition(":") for line in lines)}
+    return int(found["MemAvailable"].split()[0]) * 1024
+
+
 def load() -> float:
     """Return the load average of the last minute."""
     return round(os.getloadavg()[0], 2)

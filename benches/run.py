@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python benches/run.py shuffle|projection [--short|--full|--smoke] ...`.
+"""Run the benchmarks: `python benches/run.py shuffle|projection|attention ...`.
 
 See the README beside this file for what is measured, how, and how to read it.
 """
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import attentions.command
 import corpora
 import figures
 import machine
@@ -108,6 +109,7 @@ def _options() -> argparse.Namespace:
     jobs = parser.add_subparsers(dest="job", required=True)
     _add_shuffle(jobs)
     projections.command.add_parser(jobs)
+    attentions.command.add_parser(jobs)
     options = parser.parse_args()
     if options.job == "shuffle":
         known = _names(SUITES[options.suite])

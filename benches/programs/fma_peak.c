@@ -26,7 +26,7 @@
 #define N_CHAINS 14
 
 /* A kernel takes `TIMES` steps of all chains and gives back their sum, or they would be left out. */
-#define KERNEL(name, features, number, vector, set, fma, add, take)                               \
+#define KERNEL(name, features, number, vector, set, take)                                         \
     features static double name(double seed) {                                                    \
         vector factor = set((number)0.999999), summand = set((number)1e-6);                       \
         CHAINS(DECLARE_##name)                                                                    \
@@ -51,32 +51,32 @@
 #define DECLARE_avx512_float(i) DECLARE(i, __m512, _mm512_set1_ps, float)
 #define STEP_avx512_float(i) STEP_ZMM(i, _mm512_fmadd_ps)
 #define SUM_avx512_float(i) sum = _mm512_add_ps(sum, chain##i);
-KERNEL(avx512_float, AVX512, float, __m512, _mm512_set1_ps, , , _mm512_reduce_add_ps)
+KERNEL(avx512_float, AVX512, float, __m512, _mm512_set1_ps, _mm512_reduce_add_ps)
 
 #define DECLARE_avx512_double(i) DECLARE(i, __m512d, _mm512_set1_pd, double)
 #define STEP_avx512_double(i) STEP_ZMM(i, _mm512_fmadd_pd)
 #define SUM_avx512_double(i) sum = _mm512_add_pd(sum, chain##i);
-KERNEL(avx512_double, AVX512, double, __m512d, _mm512_set1_pd, , , _mm512_reduce_add_pd)
+KERNEL(avx512_double, AVX512, double, __m512d, _mm512_set1_pd, _mm512_reduce_add_pd)
 
 #define DECLARE_avx2_float(i) DECLARE(i, __m256, _mm256_set1_ps, float)
 #define STEP_avx2_float(i) STEP_X86(i, _mm256_fmadd_ps)
 #define SUM_avx2_float(i) sum = _mm256_add_ps(sum, chain##i);
-KERNEL(avx2_float, AVX2, float, __m256, _mm256_set1_ps, , , _mm256_cvtss_f32)
+KERNEL(avx2_float, AVX2, float, __m256, _mm256_set1_ps, _mm256_cvtss_f32)
 
 #define DECLARE_avx2_double(i) DECLARE(i, __m256d, _mm256_set1_pd, double)
 #define STEP_avx2_double(i) STEP_X86(i, _mm256_fmadd_pd)
 #define SUM_avx2_double(i) sum = _mm256_add_pd(sum, chain##i);
-KERNEL(avx2_double, AVX2, double, __m256d, _mm256_set1_pd, , , _mm256_cvtsd_f64)
+KERNEL(avx2_double, AVX2, double, __m256d, _mm256_set1_pd, _mm256_cvtsd_f64)
 #elif defined(__aarch64__)
 #define DECLARE_neon_float(i) DECLARE(i, float32x4_t, vdupq_n_f32, float)
 #define STEP_neon_float(i) STEP_ARM(i, vfmaq_f32)
 #define SUM_neon_float(i) sum = vaddq_f32(sum, chain##i);
-KERNEL(neon_float, , float, float32x4_t, vdupq_n_f32, , , vaddvq_f32)
+KERNEL(neon_float, , float, float32x4_t, vdupq_n_f32, vaddvq_f32)
 
 #define DECLARE_neon_double(i) DECLARE(i, float64x2_t, vdupq_n_f64, double)
 #define STEP_neon_double(i) STEP_ARM(i, vfmaq_f64)
 #define SUM_neon_double(i) sum = vaddq_f64(sum, chain##i);
-KERNEL(neon_double, , double, float64x2_t, vdupq_n_f64, , , vaddvq_f64)
+KERNEL(neon_double, , double, float64x2_t, vdupq_n_f64, vaddvq_f64)
 #endif
 
 typedef double Kernel(double seed);

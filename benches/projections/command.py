@@ -131,7 +131,7 @@ def _results_path(directory: Path, *, keep: bool) -> Path:
 
 def _check_memory(suite: Suite) -> None:
     needed = max(map(_memory, suite.cases))
-    available = int(_meminfo()["MemAvailable"].split()[0]) * 1024
+    available = machine.available_bytes()
     if available < needed:
         raise SystemExit(
             f"the cases need {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are "
@@ -145,11 +145,6 @@ def _memory(case: Case) -> float:
     size = 4.0 * case.input.rows * case.input.columns
     layouts = {"c"} | {entry.layout for entry in case.entries}
     return size * (sum(LAYOUT_SIZES[layout] for layout in layouts) + PEER_SIZES) + 1e9
-
-
-def _meminfo() -> dict[str, str]:
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return {name: value for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _wheel(suite: Suite) -> Path | None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attention import maps
-from attention.reference import Array, Inputs
-from attention.maps import is_softmax
+from attention.reference import Array, Inputs, divisor, over_time
 
 
 @dataclass
@@ -29,19 +28,23 @@ class Gradients:
 
 def linear_attention(given: Inputs, dout: Array, ds: Array, dz: Array) -> Gradients:
     """The gradients; `ds` and `dz` are those of the true final state."""
-    fq, fk = given.mapped()
-    v = np.where(given.mask[..., None, None], given.v, 0)
-    keep = np.exp(np.where(given.mask[..., None, None], given.g, 0))
+    fq, fk, v, g = given.terms()
+    keep = np.exp(g)
     batch, time, heads, groups, _ = fq.shape
     dout = dout.reshape(batch, time, heads, groups, v.shape[-1])
-    dfq, dfk, dv, dg = np.zeros_like(fq), np.zeros_like(fk), np.zeros_like(v), np.zeros_like(given.g)
+    dfq, dfk, dv, dg = (
+        np.zeros_like(fq),
+        np.zeros_like(fk),
+        np.zeros_like(v),
+        np.zeros_like(given.g),
+    )
     ds, dz = ds.copy(), dz.copy()
     for n, (b, first, last) in enumerate(given.where):
         # The state before each token; without causality all see the last.
         before = []
         s, z = given.s[n], given.z[n]
         if not given.causal:
-            s = s + np.einsum("thm,thv->hmv", fk[b, first:last], v[b, first:last])
+            s = s + over_time(fk[b, first:last], v[b, first:last])
             z = z + fk[b, first:last].sum(axis=0)
         for t in range(first, last):
             before.append((s, z))
@@ -51,8 +54,8 @@ def linear_attention(given: Inputs, dout: Array, ds: Array, dz: Array) -> Gradie
         for t in reversed(range(first, last)):
             dvalues, dweights = _output(given, fq[b, t], s, z, dout[b, t])
             dfq[b, t] = dvalues @ s.swapaxes(1, 2) + dweights[..., None] * z[:, None]
-            ds[n] += np.einsum("hgm,hgv->hmv", fq[b, t], dvalues)
-            dz[n] += np.einsum("hgm,hg->hm", fq[b, t], dweights)
+            ds[n] += fq[b, t].swapaxes(1, 2) @ dvalues
+            dz[n] += (fq[b, t].swapaxes(1, 2) @ dweights[..., None])[..., 0]
             if given.causal:
                 s, z = before[t - first]
                 dfk[b, t] = (ds[n] @ v[b, t][..., None])[..., 0] + dz[n]
@@ -61,11 +64,12 @@ def linear_attention(given: Inputs, dout: Array, ds: Array, dz: Array) -> Gradie
                 dg[b, t] = along if given.g.shape[-1] > 1 else along.sum(axis=-1, keepdims=True)
                 ds[n], dz[n] = keep[b, t][..., None] * ds[n], keep[b, t] * dz[n]
         if not given.causal:
-            dfk[b, first:last] = np.einsum("hmv,thv->thm", ds[n], v[b, first:last]) + dz[n]
-            dv[b, first:last] = np.einsum("hmv,thm->thv", ds[n], fk[b, first:last])
+            own_k, own_v = fk[b, first:last].swapaxes(0, 1), v[b, first:last].swapaxes(0, 1)
+            dfk[b, first:last] = (own_v @ ds[n].swapaxes(1, 2)).swapaxes(0, 1) + dz[n]
+            dv[b, first:last] = (own_k @ ds[n]).swapaxes(0, 1)
     seen = given.mask[..., None, None]
     dq = maps.adjoint(
-        given.q.reshape(*fq.shape[:4], -1), given.feature_map, given.scale, dfq
+        given.q.reshape(*fq.shape[:4], given.q.shape[-1]), given.feature_map, given.scale, dfq
     ).reshape(given.q.shape)
     dk = maps.adjoint(given.k, given.feature_map, given.scale, np.where(seen, dfk, 0))
     return Gradients(
@@ -76,10 +80,9 @@ def linear_attention(given: Inputs, dout: Array, ds: Array, dz: Array) -> Gradie
 def _output(given: Inputs, fq: Array, s: Array, z: Array, dout: Array) -> tuple[Array, Array]:
     """Return the gradients in phi(q) S, [Hkv, G, V], and in phi(q) . z, [Hkv, G]."""
     if not given.normalize:
-        factor = 1 if is_softmax(given.feature_map) else given.scale
-        return factor * dout, np.zeros_like(dout[..., 0])
+        return given.out_scale * dout, np.zeros_like(dout[..., 0])
     d = (fq @ z[..., None])[..., 0]
-    below = np.where(d < 0, -1, 1) * np.maximum(abs(d), given.eps)
+    below = divisor(d, given.eps)
     dvalues = dout / below[..., None]
     along = -(dvalues * (fq @ s)).sum(axis=-1) / below
     return dvalues, np.where(abs(d) > given.eps, along, 0)

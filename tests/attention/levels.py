@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from attention.cases import Call, check
+from attention.calls import Call, check
 from projection.levels import expected_levels
 
 LEVELS = expected_levels()

@@ -56,7 +56,7 @@ def features(x: Array, feature_map: Map, scale: float) -> Array:
             case "Favor":
                 w = matrix(feature_map, x.shape[-1]).astype(x.dtype)
                 square = (x * x).sum(axis=-1, keepdims=True)
-                return np.exp(x @ w.T - square / 2) / np.sqrt(x.dtype.type(len(w)))
+                return np.asarray(np.exp(x @ w.T - square / 2) / np.sqrt(x.dtype.type(len(w))))
     monomials = [
         x[..., places].prod(axis=-1) * np.asarray(weights).astype(x.dtype)
         for places, weights in _powers(feature_map, x.shape[-1])

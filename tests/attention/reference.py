@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,7 @@ def segments(batch: int, time: int, cu_seqlens: Sequence[int] | None) -> list[Se
     """Return the sequences: whole rows, or the packed ones of the only row."""
     if cu_seqlens is None:
         return [(row, 0, time) for row in range(batch)]
-    return [
-        (0, first, last) for first, last in zip(cu_seqlens[:-1], cu_seqlens[1:], strict=True)
-    ]
+    return [(0, first, last) for first, last in pairwise(cu_seqlens)]
 
 
 @dataclass
@@ -41,6 +40,11 @@ class Sums:
     weights: Array  # [B, T, Hkv, G]: phi(q_t) . z_t
     s: Array  # [N, Hkv, m, V]
     z: Array  # [N, Hkv, m]
+
+
+def over_time(fk: Array, v: Array) -> Array:
+    """Return the sum of phi(k_t) v_t' over all tokens, [Hkv, m, V]."""
+    return np.asarray(fk.transpose(1, 2, 0) @ v.swapaxes(0, 1))
 
 
 def recurrence(
@@ -61,7 +65,7 @@ def recurrence(
     s, z = s.copy(), z.copy()
     for n, (b, first, last) in enumerate(where):
         if not causal:
-            s[n] += np.einsum("thm,thv->hmv", fk[b, first:last], v[b, first:last])
+            s[n] += over_time(fk[b, first:last], v[b, first:last])
             z[n] += fk[b, first:last].sum(axis=0)
         for t in range(first, last):
             if causal:
@@ -77,8 +81,7 @@ def recurrence(
 class Inputs:
     """The arguments of a call in high precision, with everything filled in.
 
-    Of masked tokens keys and values are zero after the map, and the decay is 0. `log_scale`
-    of a state is undone: `s` and `z` are the true ones.
+    `log_scale` of a state is undone: `s` and `z` are the true ones.
     """
 
     q: Array
@@ -95,62 +98,84 @@ class Inputs:
     eps: float
     scale: float
 
-    def mapped(self) -> tuple[Array, Array]:
-        """Return phi of the queries, [B, T, Hkv, G, m], and of the keys."""
+    def terms(self) -> tuple[Array, Array, Array, Array]:
+        """Return phi of queries, [B, T, Hkv, G, m], and of keys, values and decays, masked."""
         batch, time, heads, width = self.k.shape
         groups = self.q.shape[2] // heads if heads else 1
-        fq = features(
-            self.q.reshape(batch, time, heads, groups, width), self.feature_map, self.scale
+        seen = self.mask[..., None, None]
+        return (
+            features(
+                self.q.reshape(batch, time, heads, groups, width), self.feature_map, self.scale
+            ),
+            np.where(seen, features(self.k, self.feature_map, self.scale), 0),
+            np.where(seen, self.v, 0),
+            np.where(seen, self.g, 0),
         )
-        fk = features(self.k, self.feature_map, self.scale)
-        return fq, np.where(self.mask[..., None, None], fk, 0)
+
+    @property
+    def out_scale(self) -> float:
+        """What an output that is not normalised is multiplied by."""
+        return 1.0 if is_softmax(self.feature_map) else self.scale
 
 
 @dataclass
 class Answer:
-    """The output, the true final state, and how large the terms were that they are sums of."""
+    """The output, [B, T, Hq, V], the true final state, and the normaliser, [B, T, Hq, 1]."""
 
-    out: Array  # [B, T, Hq, V]
+    out: Array
     s: Array
     z: Array
-    out_size: Array
-    s_size: Array
-    z_size: Array
-    unsure: Array  # [B, T, Hq]: the sign of the normaliser is within rounding of a change
+    d: Array
 
 
 def linear_attention(given: Inputs) -> Answer:
-    """The op itself.
-
-    The size of a sum is that of the absolute values of its terms: an error of `x` in every
-    term is at most `x` times this in the sum, whatever the order.
-    """
-    fq, fk = given.mapped()
-    v = np.where(given.mask[..., None, None], given.v, 0)
-    g = np.where(given.mask[..., None, None], given.g, 0)
+    """The op itself."""
+    fq, fk, v, g = given.terms()
     sums = recurrence(fq, fk, v, g, given.s, given.z, given.where, causal=given.causal)
-    sizes = recurrence(
-        *map(abs, (fq, fk, v)), g, abs(given.s), abs(given.z), given.where, causal=given.causal
+    values = sums.values.reshape(*given.q.shape[:3], v.shape[-1])
+    d = sums.weights.reshape(*given.q.shape[:3], 1)
+    out = values / divisor(d, given.eps) if given.normalize else given.out_scale * values
+    return Answer(out, sums.s, sums.z, d)
+
+
+def divisor(d: Array, eps: float) -> Array:
+    """Return d, away from 0; the sign of 0 is +."""
+    return np.asarray(np.where(d < 0, -1, 1) * np.maximum(abs(d), eps))
+
+
+@dataclass
+class Sizes:
+    """How large the terms are that outputs and states are sums of: sums of absolute values.
+
+    An error of `x` in every term is at most `x` times the size in the sum, whatever the order.
+    """
+
+    out: Array
+    s: Array
+    z: Array
+    unsure: Array  # [B, T, Hq]: the sign of the normaliser is nothing but roundings
+
+
+def sizes(given: Inputs, answer: Answer) -> Sizes:
+    """The op on absolute values."""
+    fq, fk, v, g = given.terms()
+    sums = recurrence(
+        abs(fq),
+        abs(fk),
+        abs(v),
+        g,
+        abs(given.s),
+        abs(given.z),
+        given.where,
+        causal=given.causal,
     )
-    d = sums.weights[..., None]
-    unsure = (abs(d) <= 1e-5 * sizes.weights[..., None]) & (sizes.weights[..., None] > 0)
-    if given.normalize:
-        below = np.where(d < 0, -1, 1) * np.maximum(abs(d), given.eps)
-        out = sums.values / below
-        out_size = (sizes.values + abs(out) * sizes.weights[..., None]) / abs(below)
-    else:
-        factor = 1 if is_softmax(given.feature_map) else given.scale
-        out, out_size = factor * sums.values, abs(factor) * sizes.values
-    shape = (*given.q.shape[:3], v.shape[-1])
-    return Answer(
-        out.reshape(shape),
-        sums.s,
-        sums.z,
-        out_size.reshape(shape),
-        sizes.s,
-        sizes.z,
-        (unsure & given.normalize).reshape(shape[:3]),
-    )
+    values, weights = sums.values.reshape(answer.out.shape), sums.weights.reshape(answer.d.shape)
+    if not given.normalize:
+        unsure = np.zeros(answer.d.shape[:3], bool)
+        return Sizes(abs(given.out_scale) * values, sums.s, sums.z, unsure)
+    out = (values + abs(answer.out) * weights) / abs(divisor(answer.d, given.eps))
+    unsure = (abs(answer.d) <= 1e-5 * weights) & (weights > 0)
+    return Sizes(out, sums.s, sums.z, unsure[..., 0])
 
 
 def softmax_attention(
@@ -165,12 +190,14 @@ def softmax_attention(
 ) -> Array:
     """Softmax of all scores at once; where there is nothing to attend to the output is 0."""
     batch, time, heads, width = k.shape
-    grouped = q.reshape(batch, time, heads, -1, width)
+    groups = q.shape[2] // heads if heads else 1
+    grouped = q.reshape(batch, time, heads, groups, width)
     out = np.zeros((*grouped.shape[:4], v.shape[-1]), v.dtype)
     for b, first, last in where:
         seen = mask[b, first:last]
-        scores = scale * np.einsum(
-            "thgd,shd->hgts", grouped[b, first:last], np.where(seen[:, None, None], k[b, first:last], 0)
+        keys = np.where(seen[:, None, None], k[b, first:last], 0)
+        scores = scale * (
+            grouped[b, first:last].transpose(1, 2, 0, 3) @ keys.transpose(1, 2, 0)[:, None]
         )
         allowed = np.broadcast_to(seen, scores.shape[-2:])
         if causal:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.cases import MAPS, Call, Case, cases, draw, same
+from attention.calls import MAPS, Call, Case, cases, draw, each, same
 from attention.levels import LEVELS, at
 from attention.reference import Array
 from corekit.attention import softmax_attention
@@ -31,12 +31,11 @@ def changed(call: Call, t: int, fill: Any) -> Call:
         part[...] = other if low is None else (low if fill != "other" else -abs(np.array(other)))
         return x
 
-    return Call(
-        call.case,
-        *(np.asarray(change(x, None)) for x in (call.q, call.k, call.v)),
+    return call.but(
+        q=change(call.q, None),
+        k=change(call.k, None),
+        v=change(call.v, None),
         decay=change(call.decay, -np.inf),
-        mask=call.mask,
-        initial=call.initial,
     )
 
 
@@ -45,13 +44,13 @@ def changed(call: Call, t: int, fill: Any) -> Call:
 def test_linear(name: str, fill: Any) -> None:
     D = 4 if "taylor" in name or "limit" in name else 19
     case = Case(T=150, D=D, V=21, H=2, map=name, initial=True)
-    for options in [
+    for options in each(
         {},
         {"normalize": True},
         {"decay": "token", "normalize": True, "G": 2},
         {"chunk_size": 32, "dtype": "bfloat16"},
         *([{"decay": "vector"}] if name in ("identity", "elu1") else []),
-    ]:
+    ):
         call = draw(case.but(**options))
         for level in LEVELS:
             with at(level):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attention.cases import DTYPES, Call, Case, cancels, check, draw, same
+from attention.calls import DTYPES, Call, Case, cancels, check, draw, each, same
 from attention.levels import LEVELS, at, hold
 from attention.reference import Array
 
@@ -47,13 +47,9 @@ def test_mild_ones_after_strong_ones(strong: float, form: str) -> None:
     assert call.decay is not None
     call.decay[:, ::7] = strong
     hold(call)
-    normalized = Call(
-        case.but(map="elu1", normalize=True), call.q, call.k, call.v, call.decay, None, None
-    )
-    hold(normalized)
+    hold(call.but(case=case.but(map="elu1", normalize=True)))
     if form == "token":
-        favor = Call(case.but(map="favor"), call.q, call.k, call.v, call.decay, None, None)
-        hold(favor)
+        hold(call.but(case=case.but(map="favor")))
 
 
 def test_coordinates_that_decay_differently() -> None:
@@ -72,13 +68,7 @@ def test_a_reset_forgets_all(t: int, form: str) -> None:
         call = draw(case)
         assert call.decay is not None
         call.decay[:, t] = -np.inf
-        rest = Call(
-            case.but(T=100 - t, initial=False),
-            *(x[:, t:] for x in (call.q, call.k, call.v)),
-            decay=call.decay[:, t:],
-            mask=None,
-            initial=None,
-        )
+        rest = call.part(slice(t, None), None)
         for level in LEVELS:
             with at(level):
                 out, state = call.run()
@@ -88,17 +78,15 @@ def test_a_reset_forgets_all(t: int, form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_decay(form: str) -> None:
-    for options in [
+    for options in each(
         {},
         {"map": "elu1", "normalize": True},
         {"initial": True, "G": 2, "chunk_size": 16},
         {"mask": True, "cu_seqlens": (0, 40, 150)},
-    ]:
+    ):
         case = Case(T=150, D=18, V=13, decay=form).but(**options)
         call = with_decay(case, np.array(0.0))
-        plain = Call(
-            case.but(decay="none"), call.q, call.k, call.v, None, call.mask, call.initial
-        )
+        plain = call.but(case=case.but(decay="none"), decay=None)
         for level in LEVELS:
             with at(level):
                 check(plain, *call.run(), promise=not cancels(case))

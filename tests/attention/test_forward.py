@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from attention import maps
-from attention.cases import DECAYS, MAPS, Case, cancels, cases, check, draw
+from attention.calls import DECAYS, MAPS, Case, cancels, cases, check, draw, each
 from attention.levels import LEVELS, at, hold
 
 LENGTHS = [0, 1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 127, 128, 129, 257, 1000]
@@ -91,7 +91,9 @@ def test_maps(name: str, normalize: bool, dtype: str) -> None:
 @pytest.mark.parametrize("G", [1, 2, 3, 8])
 @pytest.mark.parametrize("layout", ["bthd", "bhtd"])
 def test_groups_of_heads(G: int, layout: str) -> None:
-    for options in [{}, {"causal": False}, {"decay": "token"}, {"map": "favor", "normalize": True}]:
+    for options in each(
+        {}, {"causal": False}, {"decay": "token"}, {"map": "favor", "normalize": True}
+    ):
         hold(draw(Case(T=75, H=2, B=2, G=G, layout=layout, initial=True).but(**options)))
 
 
@@ -118,13 +120,13 @@ def test_packing(cu_seqlens: tuple[int, ...], mask: bool, causal: bool) -> None:
 @pytest.mark.parametrize("B", [0, 1, 3])
 @pytest.mark.parametrize("H", [0, 1, 5])
 def test_batches_and_heads(B: int, H: int) -> None:
-    for options in [{"decay": "vector"}, {"map": "elu1", "normalize": True, "causal": False}]:
+    for options in each({"decay": "vector"}, {"map": "elu1", "normalize": True, "causal": False}):
         hold(draw(Case(T=40, B=B, H=H, initial=True).but(**options)))
 
 
 @pytest.mark.parametrize("axis", ["D", "V"])
 def test_heads_of_no_size(axis: str) -> None:
-    for options in [{}, {"normalize": True}, {"causal": False}, {"decay": "token"}]:
+    for options in each({}, {"normalize": True}, {"causal": False}, {"decay": "token"}):
         hold(draw(Case(T=40, initial=True, V=8).but(**options).but(**{axis: 0})))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attention.cases import Case, draw
+from attention.calls import Case, draw
 from attention.levels import LEVELS, at
 from corekit import _core
 from corekit.attention import (

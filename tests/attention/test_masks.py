@@ -10,10 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attention.cases import DECAYS, DTYPES, MAPS, Call, Case, cancels, check, draw, error, same
+from attention.calls import (
+    DECAYS,
+    DTYPES,
+    MAPS,
+    Call,
+    Case,
+    cancels,
+    check,
+    draw,
+    each,
+    error,
+    same,
+)
 from attention.levels import LEVELS, at, hold
 from attention.maps import ELEMENTWISE
-from attention.reference import Array, softmax_attention as by_reference
+from attention.reference import Array
+from attention.reference import softmax_attention as by_reference
 from corekit.attention import softmax_attention
 
 
@@ -46,14 +59,7 @@ def test_masked_tokens_take_no_part(name: str) -> None:
     call = draw(case)
     assert call.mask is not None
     seen = np.flatnonzero(call.mask[0])
-    assert call.decay is not None
-    rest = Call(
-        case.but(T=len(seen), mask=False),
-        *(x[:, seen] for x in (call.q, call.k, call.v)),
-        decay=call.decay[:, seen],
-        mask=None,
-        initial=None,
-    )
+    rest = call.part(seen, None).but(mask=None)
     for level in LEVELS:
         with at(level):
             out, state = call.run()
@@ -73,12 +79,11 @@ def test_all_masked_is_nothing() -> None:
     # The state is not touched, and every token reads it as it was.
     assert same(state, call.initial)
     hold(call)
-    no_state = Call(case.but(initial=False), call.q, call.k, call.v, call.decay, call.mask, None)
-    assert (no_state.run()[0] == 0).all()
+    assert (call.but(initial=None).run()[0] == 0).all()
 
 
 def test_a_mask_of_nothing_is_none() -> None:
-    for options in [{}, {"causal": False}, {"decay": "token", "map": "favor"}]:
+    for options in each({}, {"causal": False}, {"decay": "token", "map": "favor"}):
         call = draw(Case(T=90, B=2).but(**options))
         everything = np.ones((2, 90), bool)
         assert all(map(same, call.run(key_mask=everything), call.run()))
@@ -126,8 +131,6 @@ def test_softmax(dtype: str, causal: bool) -> None:
 
 def _softmax(call: Call, causal: bool) -> Array:
     out = np.full((*call.q.shape[:3], call.v.shape[-1]), np.nan, DTYPES[call.case.dtype])
-    got: Any = softmax_attention(
-        call.q, call.k, call.v, causal=causal, key_mask=call.mask, out=out
-    )
+    got: Any = softmax_attention(call.q, call.k, call.v, causal=causal, key_mask=call.mask, out=out)
     assert got is out
-    return out
+    return np.asarray(out)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.cases import MAPS, Call, Case, cases, draw, same
+from attention.calls import MAPS, Call, Case, cases, draw, each, same
 from attention.levels import LEVELS, at
+from attention.reference import Array
 from corekit.attention import State, linear_attention_vjp, softmax_attention
 
 VALUES = [np.nan, np.inf, -np.inf]
@@ -22,16 +23,14 @@ def spoilt(call: Call, name: str, b: int, t: int, h: int, value: float) -> Call:
     """Return the call with one coordinate of one token of one head spoilt."""
     arrays = {one: getattr(call, one).copy() for one in ("q", "k", "v")}
     arrays[name][b, t, h, arrays[name].shape[-1] // 2] = value
-    return Call(
-        call.case, **arrays, decay=call.decay, mask=call.mask, initial=call.initial
-    )
+    return call.but(**arrays)
 
 
-def heads(call: Call, name: str, h: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def heads(call: Call, name: str, h: int) -> Array:
     """Return which query heads see a head of q, or of k and v."""
     G = call.case.G
     own = np.arange(call.case.H * G)
-    return own == h if name == "q" else own // G == h
+    return np.asarray(own == h if name == "q" else own // G == h)
 
 
 @pytest.mark.parametrize("name", ["q", "k", "v"])
@@ -40,7 +39,7 @@ def test_other_heads(feature_map: str, name: str) -> None:
     D = 4 if "taylor" in feature_map or "limit" in feature_map else 19
     # Tails of chunks and of panels, so that there is room that is computed and not read.
     case = Case(T=77, D=D, V=9, B=3, H=3, G=2, map=feature_map, initial=True)
-    for options in [{}, {"normalize": True}, {"causal": False}, {"decay": "token"}]:
+    for options in each({}, {"normalize": True}, {"causal": False}, {"decay": "token"}):
         call = draw(case.but(**options))
         for level in LEVELS:
             with at(level):
@@ -59,7 +58,7 @@ def test_other_heads(feature_map: str, name: str) -> None:
                         assert name == "q" or np.isnan(seen).any(axis=-1).all()
 
 
-def state_rows_equal(one: State, other: State, where: np.ndarray[tuple[int, int], np.dtype[np.bool_]]) -> bool:
+def state_rows_equal(one: State, other: State, where: Array) -> bool:
     pairs = zip(one, other, strict=True)
     return all(x is None or same(x[where], y[where]) for x, y in pairs)
 
@@ -137,6 +136,5 @@ def test_states(value: float) -> None:
 def test_overflow_is_infinite_or_not_a_number() -> None:
     call = draw(Case(T=77, D=19, V=9))
     q, k, v = (np.full_like(x, 1e30) for x in (call.q, call.k, call.v))
-    large = Call(call.case, q, k, v, None, None, None)
-    got, _ = large.run()
+    got, _ = call.but(q=q, k=k, v=v).run()
     assert not np.isfinite(got).any()

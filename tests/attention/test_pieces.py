@@ -14,33 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.cases import MAPS, POSITIVE, Call, Case, cancels, cases, check, draw, same
+from attention.calls import MAPS, POSITIVE, Call, Case, cancels, cases, check, draw, each, same
 from attention.levels import LEVELS, at
 from attention.reference import Array
 from corekit.attention import State, softmax_attention
 
 
-def part(call: Call, first: int, last: int, initial: State | None, **changes: Any) -> Call:
-    """Return a call on some of the tokens, from a state."""
-
-    def cut(x: Array | None) -> Any:
-        return x if x is None or x.ndim == 1 else x[:, first:last]
-
-    return Call(
-        call.case.but(T=last - first, **changes),
-        cut(call.q),
-        cut(call.k),
-        cut(call.v),
-        decay=cut(call.decay),
-        mask=cut(call.mask),
-        initial=initial,
-    )
-
-
 def in_pieces(call: Call, edges: list[int]) -> tuple[Array, State]:
     outs, state = [], call.initial
     for first, last in pairwise(edges):
-        out, state = part(call, first, last, state).run()
+        out, state = call.part(slice(first, last), state).run()
         outs.append(out)
     assert state is not None
     return np.concatenate(outs, axis=1), state
@@ -110,7 +93,7 @@ def sequences(call: Call) -> list[Call]:
         initial = call.initial
         if initial is not None:
             initial = State(*(None if x is None else x[n : n + 1].copy() for x in initial))
-        alone.append(part(call, first, last, initial, cu_seqlens=None))
+        alone.append(call.part(slice(first, last), initial, cu_seqlens=None))
     return alone
 
 
@@ -133,12 +116,12 @@ def test_packed(name: str, causal: bool) -> None:
     case = Case(T=300, D=D, V=9, map=name, causal=causal, cu_seqlens=cuts)
     for level in LEVELS:
         with at(level):
-            for options in [
+            for options in each(
                 {},
                 {"normalize": True, "initial": True, "mask": True},
                 {"G": 2, "layout": "bhtd", "dtype": "bfloat16", "chunk_size": 32},
                 *([{"decay": "token", "initial": True}] if causal else []),
-            ]:
+            ):
                 assert is_as_separate(draw(case.but(**options))), (level, options)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attention.cases import MAPS, Call, Case, cancels, cases, check, draw, same
+from attention.calls import MAPS, Call, Case, cancels, cases, check, draw, same
 from attention.levels import LEVELS, at
 from attention.reference import wide
 from corekit.attention import State
@@ -33,12 +33,12 @@ def test_sums_in_v_go_through(case: Case) -> None:
     other = np.random.default_rng(4).standard_normal(call.v.shape)
     if call.mask is not None:
         other[~call.mask] = np.nan
-    second = Call(case.but(initial=False), call.q, call.k, other, call.decay, call.mask, None)
-    both = Call(case.but(initial=False), call.q, call.k, call.v + other, call.decay, call.mask, None)
+    second = call.but(v=other)
+    both = call.but(v=call.v + other)
     together = call.run()[0] + second.run()[0]
-    size = call.expected.out_size + second.expected.out_size + both.expected.out_size
+    size = call.sizes.out + second.sizes.out + both.sizes.out
     off = abs(both.run()[0] - together)
-    off[both.expected.unsure] = 0
+    off[both.sizes.unsure] = 0
     assert (off <= 1e-13 * size).all()
 
 
@@ -54,15 +54,7 @@ def test_order_does_not_matter_without_causality(name: str) -> None:
             out, state = call.run()
             check(call, out, state, promise=not cancels(case))
             order = random.permutation(140)
-            turned = Call(
-                case,
-                call.q[:, order],
-                call.k[:, order],
-                call.v[:, order],
-                None,
-                call.mask[:, order],
-                None,
-            )
+            turned = call.part(order, None)
             got, got_state = turned.run()
             back = np.empty_like(got)
             back[:, order] = got
@@ -75,7 +67,7 @@ def test_only_the_state_is_left_of_the_past() -> None:
     out, state = call.run()
     assert call.initial is not None
     copied = State(*(None if x is None else x.copy() for x in call.initial))
-    again = Call(call.case, call.q, call.k, call.v, None, None, copied)
+    again = call.but(initial=copied)
     assert all(map(same, again.run(), (out, state)))
     # And the one given is as it was.
     assert same(copied, call.initial)
@@ -109,7 +101,7 @@ def test_small_normalisers(eps: float, sign: int) -> None:
     call.k[...] = abs(call.k)
     call.q[...] = sign * abs(call.q)
     check(call, *call.run())
-    zero = Call(case, 0 * call.q, call.k, call.v, None, None, None)
+    zero = call.but(q=0 * call.q)
     assert (zero.run()[0] == 0).all()
 
 
@@ -119,9 +111,7 @@ def test_a_normaliser_of_zero_counts_as_positive() -> None:
     for sign in (1.0, -1.0):
         k = np.array([[[[sign, -sign]]]], np.float32)
         call = Call(case, np.array([[[[1.0, 1.0]]]], np.float32), k, ones, None, None, None)
-        state = State(
-            np.ones((1, 1, 2, 1), np.float32), np.zeros((1, 1, 2), np.float32), None
-        )
+        state = State(np.ones((1, 1, 2, 1), np.float32), np.zeros((1, 1, 2), np.float32), None)
         call.initial = state
         # d is 1 - 1 = 0, and phi(q) S is 2.
         assert call.run()[0].item() == 2 / 0.5
@@ -131,8 +121,8 @@ def test_values_that_are_exact_stay_exact() -> None:
     # Whole numbers, so small that no sum is rounded: any order, any chunk gives the same bits.
     random = np.random.default_rng(1)
     case = Case(T=300, D=16, V=12, H=3, scale=1.0)
-    arrays = [random.integers(-3, 4, (1, 300, 3, n)).astype(np.float32) for n in (16, 16, 12)]
-    call = Call(case, *arrays, None, None, None)
+    q, k, v = (random.integers(-3, 4, (1, 300, 3, n)).astype(np.float32) for n in (16, 16, 12))
+    call = draw(case).but(q=q, k=k, v=v)
     expected = call.expected
     for level in LEVELS:
         with at(level):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from attention import adjoint, maps, reference
-from attention.cases import DECAYS, MAPS, Case, draw
+from attention.calls import DECAYS, MAPS, Case, draw
 from attention.maps import features
 from attention.reference import Array, Inputs
 
@@ -37,9 +37,7 @@ def every_case() -> list[Case]:
 
 def pairwise(given: Inputs) -> Array:
     """The output by its weights of all pairs: phi(q_t) . phi(k_s) e^{G_t - G_s}, and no state."""
-    fq, fk = given.mapped()
-    g = np.where(given.mask[..., None, None], given.g, 0)
-    v = np.where(given.mask[..., None, None], given.v, 0)
+    fq, fk, v, g = given.terms()
     batch, time, heads, groups, _ = fq.shape
     out = np.zeros((batch, time, heads, groups, v.shape[-1]), v.dtype)
     for n, (b, first, last) in enumerate(given.where):
@@ -58,19 +56,17 @@ def pairwise(given: Inputs) -> Array:
                 sign = np.where(weights < 0, -1, 1)
                 out[b, t] = values / (sign * np.maximum(abs(weights), given.eps))[..., None]
             else:
-                out[b, t] = values * (
-                    1 if maps.is_softmax(given.feature_map) else given.scale
-                )
+                out[b, t] = values * given.out_scale
     return out.reshape(*given.q.shape[:3], -1)
 
 
 @pytest.mark.parametrize("case", every_case(), ids=str)
 def test_states_and_pairs(case: Case) -> None:
-    given = draw(case).inputs
-    got = reference.linear_attention(given)
+    call = draw(case)
+    given, got = call.inputs, call.expected
     # Where the normaliser is nothing but roundings its sign is, too.
-    assert not got.unsure.any()
-    size = np.where(got.out_size == 0, 1, got.out_size)
+    assert not call.sizes.unsure.any()
+    size = np.where(call.sizes.out == 0, 1, call.sizes.out)
     assert (abs(pairwise(given) - got.out) / size).max() < 1e-16
 
 
@@ -127,4 +123,6 @@ def test_softmax_of_all_scores_is_that_of_a_loop() -> None:
             weights = [math.exp(0.7 * given.q[b, t, h] @ given.k[b, s, h // 2]) for s in seen]
             terms = [w * given.v[b, s, h // 2] for w, s in zip(weights, seen, strict=True)]
             expected = np.sum(terms, axis=0) / math.fsum(weights) if seen else np.zeros(2)
-            np.testing.assert_allclose(got[b, t, h].astype(float), expected.astype(float), rtol=1e-13)
+            np.testing.assert_allclose(
+                got[b, t, h].astype(float), expected.astype(float), rtol=1e-13
+            )

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention.cases import DTYPES, PROMISED, Call, Case, draw, error, poisoned
+from attention.calls import DTYPES, PROMISED, Call, Case, draw, error, poisoned
 from attention.levels import LEVELS, at
-from attention.reference import Array, softmax_attention as by_reference
+from attention.reference import Array
+from attention.reference import softmax_attention as by_reference
 from corekit.attention import softmax_attention
 
 
@@ -25,7 +26,7 @@ def run(call: Call) -> Array:
         scale=case.scale,
         cu_seqlens=None if case.cu_seqlens is None else np.array(case.cu_seqlens),
         key_mask=call.mask,
-        layout=case.layout,
+        layout="bhtd" if case.layout == "bhtd" else "bthd",
         out=arrays[3],
     )
     assert got is arrays[3]
@@ -44,9 +45,12 @@ def hold(call: Call) -> None:
         mask=given_inputs.mask,
     )
     # A score's error is that of its terms, and the weight's is relative to it.
-    scores = abs(given_inputs.scale) * np.where(
-        np.isfinite(call.k), abs(call.k.astype(np.float64)), 0
-    ).max(initial=0) * abs(call.q.astype(np.float64)).max(initial=0) * case.D
+    scores = (
+        abs(given_inputs.scale)
+        * np.where(np.isfinite(call.k), abs(call.k.astype(np.float64)), 0).max(initial=0)
+        * abs(call.q.astype(np.float64)).max(initial=0)
+        * case.D
+    )
     unit = float(np.finfo(case.sums).eps)
     largest = np.where(np.isfinite(call.v), abs(call.v.astype(np.float64)), 0).max(initial=0)
     for level in LEVELS:

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 
 from attention import maps
-from attention.cases import DECAYS, DTYPES, MAPS, Call, Case, cancels, cases, check, draw, same
+from attention.calls import (
+    DECAYS,
+    DTYPES,
+    MAPS,
+    Call,
+    Case,
+    cancels,
+    cases,
+    check,
+    draw,
+    each,
+    same,
+)
 from attention.levels import LEVELS, at
 from attention.reference import Array
 from corekit.attention import State, linear_attention, linear_attention_step
@@ -37,7 +49,9 @@ def decay_of(call: Call, t: int) -> Array | None:
     return call.decay[:, t]
 
 
-def steps(call: Call, *, state: State | None = None, first: int = 0, **how: Any) -> tuple[Array, State]:
+def steps(
+    call: Call, *, state: State | None = None, first: int = 0, **how: Any
+) -> tuple[Array, State]:
     """Take the tokens from `first` on, one after another: the outputs, and the state."""
     case = call.case
     if state is None:
@@ -81,7 +95,11 @@ def test_maps_and_decays(name: str, normalize: bool, dtype: str) -> None:
 )
 @pytest.mark.parametrize("G", [1, 3])
 def test_head_sizes(D: int, V: int, G: int) -> None:
-    for options in [{}, {"decay": "vector"}, {"map": "elu1", "normalize": True, "dtype": "float64"}]:
+    for options in each(
+        {},
+        {"decay": "vector"},
+        {"map": "elu1", "normalize": True, "dtype": "float64"},
+    ):
         call = draw(Case(T=12, D=D, V=V, B=2, H=3, G=G).but(**options))
         for level in LEVELS:
             with at(level):
@@ -100,25 +118,13 @@ def test_after_a_sequence_and_before_one(name: str) -> None:
     call = draw(Case(T=90, D=D, V=10, map=name, normalize=True, decay="token", initial=True))
     case = call.case
     for cut in (0, 1, 63, 64, 89):
-        head = Call(
-            case.but(T=cut),
-            *(x[:, :cut] for x in (call.q, call.k, call.v)),
-            decay=None if call.decay is None else call.decay[:, :cut],
-            mask=None,
-            initial=call.initial,
-        )
+        head = call.part(slice(cut), call.initial)
         first, state = head.run()
         rest, state = steps(call, state=state, first=cut)
         out = np.concatenate([first, rest], axis=1)
         check(call, out, state, promise=not cancels(case))
         before, state = steps(head)
-        after, state = Call(
-            case.but(T=90 - cut),
-            *(x[:, cut:] for x in (call.q, call.k, call.v)),
-            decay=None if call.decay is None else call.decay[:, cut:],
-            mask=None,
-            initial=state,
-        ).run()
+        after, state = call.part(slice(cut, None), state).run()
         check(call, np.concatenate([before, after], axis=1), state, promise=not cancels(case))
 
 
@@ -126,7 +132,7 @@ def test_after_a_sequence_and_before_one(name: str) -> None:
 @pytest.mark.parametrize("name", maps.ELEMENTWISE)
 def test_the_short_way_gives_the_same_bits(name: str, dtype: str) -> None:
     # Plain arrays and names, with `out`, skip the checks in Python.
-    for options in [{}, {"normalize": True}, {"G": 2, "D": 33, "V": 20}, {"scale": 0.5}]:
+    for options in each({}, {"normalize": True}, {"G": 2, "D": 33, "V": 20}, {"scale": 0.5}):
         call = draw(Case(T=10, B=2, map=name, dtype=dtype, initial=True).but(**options))
         case = call.case
         out = np.full((2, case.H * case.G, case.value_dim), np.nan, DTYPES[dtype])
@@ -146,7 +152,7 @@ def strided(call: Call) -> Call:
         np.ascontiguousarray(x.transpose(3, 2, 1, 0)).transpose(3, 2, 1, 0)
         for x in (call.q, call.k, call.v)
     )
-    return Call(call.case, q, k, v, call.decay, None, call.initial)
+    return call.but(q=q, k=k, v=v)
 
 
 def test_decays_of_a_step() -> None:

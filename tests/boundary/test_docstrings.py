@@ -20,7 +20,7 @@ def test_examples(name: str) -> None:
 
 
 def test_the_public_functions_have_examples() -> None:
-    from corekit import shuffle
+    from corekit import attention, shuffle
 
     finder = doctest.DocTestFinder(exclude_empty=True)
     functions = (
@@ -28,6 +28,11 @@ def test_the_public_functions_have_examples() -> None:
         shuffle.shuffle_aligned,
         shuffle.plan,
         shuffle.permutation,
+        attention.linear_attention,
+        attention.linear_attention_step,
+        attention.linear_attention_vjp,
+        attention.softmax_attention,
+        attention.features,
     )
     for function in functions:
         assert any(test.examples for test in finder.find(function))

@@ -10,6 +10,7 @@ import corekit
 # Slow to import, and needed by few calls.
 LATER = [
     "argparse",
+    "corekit.attention",
     "corekit.cli",
     "corekit.projection",
     "corekit.sklearn",
@@ -29,6 +30,7 @@ def test_the_table_of_contents() -> None:
     assert corekit.__all__ == [
         "CorekitError",
         "__version__",
+        "attention",
         "errors",
         "projection",
         "shuffle",

@@ -6,7 +6,7 @@ from typing import Any, Literal, overload
 
 from corekit import _arrays as arrays
 from corekit import _checks, _core, _simd
-from corekit.attention import _call, _maps
+from corekit.attention import _call, _maps, _options
 from corekit.attention._maps import FeatureMap
 from corekit.attention._state import State
 from corekit.attention._tokens import Layout
@@ -241,7 +241,7 @@ def linear_attention(
         initial=None if call.initial is None else call.initial.handles,
         final=None if final is None else final.handles,
         cu_seqlens=call.cu_seqlens,
-        key_mask=call.key_mask,
+        key_mask=_options.mask_handle(call.key_mask),
         chunk_size=call.chunk_size,
         threads=call.threads,
         level=_simd.level(),

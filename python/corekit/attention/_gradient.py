@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from corekit import _arrays as arrays
 from corekit import _core, _simd
-from corekit.attention import _call, _maps, _state, _tokens
+from corekit.attention import _call, _maps, _options, _state, _tokens
 from corekit.attention._maps import FeatureMap
 from corekit.attention._state import State
 from corekit.attention._tokens import Layout
@@ -152,7 +152,7 @@ def linear_attention_vjp(
         decay=None if call.decay is None else call.decay.handle,
         initial=None if call.initial is None else call.initial.handles,
         cu_seqlens=call.cu_seqlens,
-        key_mask=call.key_mask,
+        key_mask=_options.mask_handle(call.key_mask),
         chunk_size=call.chunk_size,
         threads=call.threads,
         level=_simd.level(),

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from corekit import _arrays as arrays
 from corekit import _checks
+from corekit._how import Array
 from corekit.attention._tokens import Tokens
 from corekit.errors import InvalidArgumentError
 
@@ -54,6 +55,11 @@ def mask(given: Any, tokens: Tokens) -> npt.NDArray[np.bool_]:
             f"key_mask must have shape (B, T), that is {wanted}, got {found.shape}"
         )
     return found.values
+
+
+def mask_handle(mask: npt.NDArray[np.bool_] | None) -> Array | None:
+    """Return what the core takes for a mask."""
+    return None if mask is None else (mask, "bool")
 
 
 def eps(given: object) -> float:

@@ -100,7 +100,7 @@ def softmax_attention(
         causal=is_causal,
         scale=factor,
         cu_seqlens=offsets,
-        key_mask=mask,
+        key_mask=_options.mask_handle(mask),
         threads=count,
         level=_simd.level(),
     )

@@ -4,21 +4,23 @@
 //! heads; [`Side`] is a chunk of queries or keys with their features, made in cache and never
 //! stored.
 
-#[path = "/tmp/stubs/favor.rs"]
 pub(crate) mod favor;
-#[path = "/tmp/stubs/polynomial.rs"]
 pub(crate) mod polynomial;
 
 use std::ops::Range;
 
-use corekit_base::array::Matrix;
+use corekit_base::array::{Dtype, Matrix, MatrixMut};
 use corekit_base::simd::Level;
 
 use crate::error::{Error, Result};
-use crate::kernels::{Computed, Factors, Kernels, Map, Shape};
+use crate::kernels::{Computed, Factors, Kernels, Map, Out, Shape};
+use crate::run::Run;
 use crate::tiles::{Panels, Tile};
 use favor::Favor;
 use polynomial::Polynomial;
+
+/// The most bytes that the state of a head may have.
+pub(crate) const STATE_BYTES: usize = 64 << 20;
 
 /// Which map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +46,19 @@ pub enum FeatureMap {
 }
 
 impl FeatureMap {
+    /// The map of that name, if it has no parameters.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "identity" => Self::Identity,
+            "elu1" => Self::Elu1,
+            "relu" => Self::Relu,
+            "squared_relu" => Self::SquaredRelu,
+            "exp" => Self::Exp,
+            "softmax" => Self::Softmax,
+            _ => return None,
+        })
+    }
+
     /// Features of a head of `key_dim` numbers.
     ///
     /// # Errors
@@ -74,6 +89,58 @@ impl FeatureMap {
         matches!(self, Self::Favor(_))
     }
 
+    /// The features of every row of `x`, with the scale in the exponent of maps that stand for the
+    /// softmax, and no scale elsewhere; nothing is divided off them.
+    ///
+    /// # Errors
+    /// When sizes do not fit, memory is refused, or the caller cancels.
+    pub fn apply(&self, x: &Matrix, out: &MatrixMut, scale: f64, run: &Run) -> Result<()> {
+        match out.dtype() {
+            Dtype::F64 => self.apply_in::<f64>(x, out, scale, run),
+            _ => self.apply_in::<f32>(x, out, scale, run),
+        }
+    }
+
+    fn apply_in<T: Computed>(
+        &self,
+        x: &Matrix,
+        out: &MatrixMut,
+        scale: f64,
+        run: &Run,
+    ) -> Result<()> {
+        /// Rows of a task.
+        const ROWS: usize = 32;
+        let count = self.features(x.columns())?;
+        if (x.rows(), count) != (out.rows(), out.columns()) {
+            return Err(Error::InvalidArgument(format!(
+                "out must have shape {:?}, got {:?}",
+                (x.rows(), count),
+                (out.rows(), out.columns())
+            )));
+        }
+        let features = Features::<T>::new(self, x.columns(), scale, true, run.level)?;
+        let kernels = T::kernels(run.level);
+        run.share(
+            x.rows().div_ceil(ROWS),
+            || Side::new(&features, ROWS),
+            |side, task| {
+                let rows = task * ROWS..x.rows().min((task + 1) * ROWS);
+                side.load(kernels, &features, x, rows.clone(), T::ONE);
+                for (place, row) in rows.enumerate() {
+                    let values = side.features.row_mut(place);
+                    if features.is_stabilised() {
+                        let factor = T::of(side.logs[place].wide().exp());
+                        for value in values.iter_mut() {
+                            *value = *value * factor;
+                        }
+                    }
+                    out.store_row(row, 0, values);
+                }
+                Ok(())
+            },
+        )
+    }
+
     fn rows(&self) -> Option<Map> {
         Some(match self {
             Self::Identity => Map::Identity,
@@ -91,8 +158,12 @@ impl FeatureMap {
 pub(crate) enum Prepared<T> {
     /// Numbers or rows on their own.
     Rows(Map),
-    /// The matrix, turned into panels, and ln m / 2.
-    Favor { matrix: Panels<T>, half_log: T },
+    /// The matrix as panels, transposed (features across) and not, and ln m / 2.
+    Favor {
+        transposed: Panels<T>,
+        matrix: Panels<T>,
+        half_log: T,
+    },
     /// Monomials.
     Polynomial(Polynomial<T>),
 }
@@ -119,26 +190,32 @@ impl<T: Computed> Features<T> {
         level: Level,
     ) -> Result<Self> {
         let kernels = T::kernels(level);
+        let most = STATE_BYTES / size_of::<T>();
         let prepared = match map {
             FeatureMap::Favor(favor) => {
                 let rows = favor.projection(key_dim, level)?;
-                let mut matrix = kernels.panels(key_dim, favor.n_features)?;
+                let mut transposed = kernels.panels(key_dim, favor.n_features)?;
+                let mut matrix = kernels.panels(favor.n_features, key_dim)?;
                 let mut column = vec![T::ZERO; favor.n_features];
                 for feature in 0..key_dim {
                     for (out, row) in column.iter_mut().zip(rows.chunks_exact(key_dim)) {
                         *out = T::of(row[feature]);
                     }
-                    matrix.set_row(feature, &column);
+                    transposed.set_row(feature, &column);
                 }
+                kernels.flip(&transposed, (key_dim, favor.n_features), &mut matrix);
                 Prepared::Favor {
+                    transposed,
                     matrix,
                     half_log: T::of((favor.n_features as f64).ln() / 2.0),
                 }
             }
-            FeatureMap::Taylor(order) => Prepared::Polynomial(Polynomial::taylor(key_dim, *order)?),
-            FeatureMap::ExponentialLimit(n) => {
-                Prepared::Polynomial(Polynomial::exponential_limit(key_dim, *n)?)
+            FeatureMap::Taylor(order) => {
+                Prepared::Polynomial(Polynomial::taylor(key_dim, *order)?.with_features(most)?)
             }
+            FeatureMap::ExponentialLimit(n) => Prepared::Polynomial(
+                Polynomial::exponential_limit(key_dim, *n)?.with_features(most)?,
+            ),
             map => Prepared::Rows(map.rows().unwrap_or(Map::Identity)),
         };
         let (inner, outer) = match (map.approximates_softmax(), normalize) {
@@ -220,16 +297,26 @@ impl<T: Computed> Side<T> {
     ) {
         let (n, d) = (rows.len(), map.key_dim);
         match &map.prepared {
-            Prepared::Rows(rows_map) => {
-                self.features.load(from, rows, 0..d);
-                kernels.map(&mut self.features, (n, d), *rows_map, outer);
-            }
-            Prepared::Favor { matrix, half_log } => {
+            Prepared::Rows(rows_map) => match from.block(rows.clone(), 0..d) {
+                Some(block) if kernels.is_whole(d) => {
+                    kernels.map_block(&block, &mut self.features, *rows_map, outer);
+                }
+                _ => {
+                    self.features.load(from, rows, 0..d);
+                    kernels.map(&mut self.features, (n, d), *rows_map, outer);
+                }
+            },
+            Prepared::Favor {
+                transposed,
+                half_log,
+                ..
+            } => {
                 self.input.load(from, rows, 0..d);
                 kernels.map(&mut self.input, (n, d), Map::Identity, map.inner);
-                let state = Some((&self.input, matrix, d));
+                let state = Some((&self.input, transposed, d));
                 let size = (n, map.count);
-                kernels.outputs(state, false, None, Factors::NONE, size, &mut self.features);
+                let out = Out::Tile(&mut self.features);
+                kernels.outputs(state, false, None, Factors::NONE, size, out);
                 kernels.exp_below_most(&mut self.features, map.count, &mut self.logs[..n]);
                 for (log, row) in self.logs[..n].iter_mut().zip(0..) {
                     let mut square = T::ZERO;
@@ -247,6 +334,52 @@ impl<T: Computed> Side<T> {
                 }
             }
         }
+    }
+
+    /// Makes of `gradient`, by features, that by what was loaded: in its place, or in `by_input`,
+    /// which then holds what was found of it before; returns which. `scratch` is what a polynomial
+    /// needs.
+    pub(crate) fn back<'a>(
+        &self,
+        kernels: &Kernels<T>,
+        map: &Features<T>,
+        n: usize,
+        gradient: &'a mut Tile<T>,
+        by_input: &'a mut Tile<T>,
+        scratch: &mut [T],
+    ) -> &'a mut Tile<T> {
+        let (d, m) = (map.key_dim, map.count);
+        match &map.prepared {
+            Prepared::Rows(rows_map) => {
+                kernels.map_back(gradient, &self.features, (n, d), *rows_map);
+                return gradient;
+            }
+            Prepared::Favor { matrix, .. } => {
+                // ln φ_j = w_j·x - |x|²/2: the gradient by it is φ_j times that by φ_j.
+                kernels.map_back(gradient, &self.features, (n, m), Map::Exp);
+                let state = Some((&*gradient, matrix, m));
+                let out = Out::Tile(by_input);
+                kernels.outputs(state, false, None, Factors::NONE, (n, d), out);
+                for row in 0..n {
+                    let mut sum = T::ZERO;
+                    for x in gradient.row(row) {
+                        sum += *x;
+                    }
+                    for (by, x) in by_input.row_mut(row).iter_mut().zip(self.input.row(row)) {
+                        *by = *by - *x * sum;
+                    }
+                }
+            }
+            Prepared::Polynomial(polynomial) => {
+                for row in 0..n {
+                    let (x, features) = (self.input.row(row), self.features.row(row));
+                    let by = by_input.row_mut(row);
+                    polynomial.pull_back(x, features, gradient.row(row), scratch, by);
+                }
+            }
+        }
+        kernels.map(by_input, (n, d), Map::Identity, map.inner);
+        by_input
     }
 
     /// What scores are made of, and how many numbers of it a token has.

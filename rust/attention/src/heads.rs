@@ -41,6 +41,12 @@ impl Place {
     fn matrix_strides(&self) -> [isize; 2] {
         [self.strides[2], self.strides[3]]
     }
+
+    /// Shape and strides of the first rows of `count` heads.
+    fn across(&self, first: usize, count: usize) -> ([usize; 2], [isize; 2]) {
+        assert!(first + count <= self.shape[1] && self.shape[2] > 0);
+        ([count, self.shape[3]], [self.strides[1], self.strides[3]])
+    }
 }
 
 /// Matrices that are read.
@@ -93,6 +99,16 @@ impl<'a> Heads<'a> {
     }
 }
 
+impl<'a> Heads<'a> {
+    /// The first rows of `count` heads.
+    pub(crate) fn across(&self, batch: usize, first: usize, count: usize) -> Matrix<'a> {
+        let place = &self.place;
+        let (shape, strides) = place.across(first, count);
+        // SAFETY: as in `at`.
+        unsafe { Matrix::new(place.start(batch, first), place.dtype, shape, strides) }
+    }
+}
+
 /// Matrices that are written, by threads that take different ones, or different rows or columns.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadsMut<'a> {
@@ -141,6 +157,28 @@ impl<'a> HeadsMut<'a> {
         // SAFETY: it is part of the array, of which `new` was promised what this needs.
         unsafe {
             MatrixMut::new(
+                place.start(batch, head),
+                place.dtype,
+                place.matrix_shape(),
+                place.matrix_strides(),
+            )
+        }
+    }
+
+    /// The first rows of `count` heads.
+    pub(crate) fn across(&self, batch: usize, first: usize, count: usize) -> MatrixMut<'a> {
+        let place = &self.place;
+        let (shape, strides) = place.across(first, count);
+        // SAFETY: as in `at`.
+        unsafe { MatrixMut::new(place.start(batch, first), place.dtype, shape, strides) }
+    }
+
+    /// The matrix of one head, to be read: by the thread that writes it, while it does not.
+    pub(crate) fn read_at(&self, batch: usize, head: usize) -> Matrix<'a> {
+        let place = &self.place;
+        // SAFETY: as in `at`; what may be written may be read, and who writes it is the reader.
+        unsafe {
+            Matrix::new(
                 place.start(batch, head),
                 place.dtype,
                 place.matrix_shape(),

@@ -1,21 +1,27 @@
 //! The table of kernels for a type and an instruction set, as safe calls.
 //!
 //! The kernels themselves are written once over [`Simd`] ([`product`], [`pack`], [`rows`],
-//! [`step`]); the table holds one compiled form of each for every instruction set. What a kernel
-//! relies on is checked here: that tiles and panels have room for the sizes that it is called with.
+//! [`online`], [`step`]); the table holds one compiled form of each for every instruction set. What
+//! a kernel relies on is checked here: that tiles and panels have room for the sizes that it is
+//! called with.
 #![allow(unsafe_code)]
 
+pub(crate) mod gradient;
+pub(crate) mod online;
 pub(crate) mod pack;
 pub(crate) mod product;
 pub(crate) mod rows;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
+pub(crate) mod vector;
 
 use std::ptr;
 
+use corekit_base::array::{Block, BlockMut, Element};
 use corekit_base::simd::Level;
 
+use crate::features::polynomial::Polynomial;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -25,16 +31,19 @@ use crate::simd::neon::Neon;
 use crate::simd::plain::Plain;
 use crate::simd::{Number, Simd};
 use crate::tiles::{Panels, Tile};
+use gradient::{ByScores, DiagonalBack, Flip};
+use online::{Finish, Gather, PairLogarithms, PanelScores, PanelWeights};
 use pack::Pack;
 use product::{Outputs, Scores, Update};
-use rows::{Logarithms, Rows};
+use rows::{From, Logarithms, Rows};
 use step::Step;
+use vector::{Cumulate, Diagonal, Weigh};
 
 pub(crate) use product::{Kind, Shape};
 pub(crate) use rows::Map;
 
 /// A type that kernels compute in.
-pub(crate) trait Computed: Number {
+pub(crate) trait Computed: Number + Element {
     /// The kernels of a level, which the machine has.
     fn kernels(level: Level) -> &'static Kernels<Self>;
 }
@@ -42,13 +51,12 @@ pub(crate) trait Computed: Number {
 /// The kernels of one instruction set.
 pub(crate) struct Kernels<T> {
     width: usize,
-    step_width: usize,
     scores: unsafe fn(&Scores<T>),
     outputs: unsafe fn(&Outputs<T>),
     update: unsafe fn(&Update<T>),
     spread: unsafe fn(&Pack<T>),
     turn: unsafe fn(&Pack<T>),
-    map: unsafe fn(&Rows<T>, Map, T),
+    map: unsafe fn(&Rows<T>, &From<T>, Map, T),
     exp_below_most: unsafe fn(&Rows<T>, *mut T),
     scale_rows: unsafe fn(&Rows<T>, *const T),
     dots: unsafe fn(&Rows<T>, *const T, *mut T),
@@ -58,6 +66,21 @@ pub(crate) struct Kernels<T> {
     decay_table: unsafe fn(&Rows<T>, &Logarithms<T>),
     exps: unsafe fn(*const T, *mut T, usize),
     step: unsafe fn(&Step<T>),
+    cumulate: unsafe fn(&Cumulate<T>),
+    map_back: unsafe fn(&Rows<T>, &Rows<T>, Map),
+    lower_dots: unsafe fn(&Rows<T>, &Rows<T>, *mut T),
+    by_scores: unsafe fn(&ByScores<T>),
+    flip: unsafe fn(&Flip<T>),
+    diagonal_back: unsafe fn(&DiagonalBack<T>),
+    add_rows: unsafe fn(&Rows<T>, &Rows<T>),
+    add_outer: unsafe fn(&Rows<T>, *const T, *const T),
+    weigh: unsafe fn(&Weigh<T>),
+    diagonal: unsafe fn(&Diagonal<T>),
+    panel_scores: unsafe fn(&PanelScores<T>),
+    soften: unsafe fn(&PanelWeights<T>, *const T, *const T, *mut T),
+    forget: unsafe fn(&PanelWeights<T>, &Polynomial<T>, Option<&PairLogarithms<T>>),
+    gather: unsafe fn(&Gather<T>),
+    finish: unsafe fn(&Finish<T>),
 }
 
 /// A kernel compiled with the features of an instruction set.
@@ -81,7 +104,8 @@ macro_rules! table {
         compiled!($features update(x: &Update<$type>) = product::update::<$simd, $rows>);
         compiled!($features spread(x: &Pack<$type>) = pack::spread::<$simd>);
         compiled!($features turn(x: &Pack<$type>) = pack::turn::<$simd>);
-        compiled!($features map(x: &Rows<$type>, map: Map, scale: $type) = rows::map::<$simd>);
+        compiled!($features map(x: &Rows<$type>, from: &From<$type>, map: Map, scale: $type)
+            = rows::map::<$simd>);
         compiled!($features exp_below_most(x: &Rows<$type>, most: *mut $type)
             = rows::exp_below_most::<$simd>);
         compiled!($features scale_rows(x: &Rows<$type>, factors: *const $type)
@@ -100,9 +124,36 @@ macro_rules! table {
         compiled!($features exps(from: *const $type, to: *mut $type, len: usize)
             = rows::exps::<$simd>);
         compiled!($features step(x: &Step<$type>) = step::step::<$simd, $step>);
+        compiled!($features map_back(x: &Rows<$type>, features: &Rows<$type>, map: Map)
+            = gradient::map_back::<$simd>);
+        compiled!($features lower_dots(a: &Rows<$type>, b: &Rows<$type>, out: *mut $type)
+            = gradient::lower_dots::<$simd>);
+        compiled!($features by_scores(x: &ByScores<$type>) = gradient::by_scores::<$simd>);
+        compiled!($features flip(x: &Flip<$type>) = gradient::flip::<$simd>);
+        compiled!($features diagonal_back(x: &DiagonalBack<$type>)
+            = gradient::diagonal_back::<$simd>);
+        compiled!($features add_rows(x: &Rows<$type>, to: &Rows<$type>)
+            = gradient::add_rows::<$simd>);
+        compiled!($features add_outer(
+            x: &Rows<$type>, row: *const $type, factors: *const $type
+        ) = gradient::add_outer::<$simd>);
+        compiled!($features cumulate(x: &Cumulate<$type>) = vector::cumulate::<$simd>);
+        compiled!($features weigh(x: &Weigh<$type>) = vector::weigh::<$simd>);
+        compiled!($features diagonal(x: &Diagonal<$type>) = vector::diagonal::<$simd>);
+        compiled!($features panel_scores(x: &PanelScores<$type>)
+            = online::scores::<$simd, $rows>);
+        compiled!($features soften(
+            x: &PanelWeights<$type>, most: *const $type, next: *const $type, rescale: *mut $type
+        ) = online::soften::<$simd>);
+        compiled!($features forget(
+            x: &PanelWeights<$type>,
+            polynomial: &Polynomial<$type>,
+            logs: Option<&PairLogarithms<$type>>
+        ) = online::forget::<$simd>);
+        compiled!($features gather(x: &Gather<$type>) = online::gather::<$simd, $rows>);
+        compiled!($features finish(x: &Finish<$type>) = online::finish::<$simd>);
         static TABLE: Kernels<$type> = Kernels {
             width: 2 * <$simd as Simd>::LANES,
-            step_width: $step * <$simd as Simd>::LANES,
             scores,
             outputs,
             update,
@@ -118,6 +169,21 @@ macro_rules! table {
             decay_table,
             exps,
             step,
+            cumulate,
+            map_back,
+            lower_dots,
+            by_scores,
+            flip,
+            diagonal_back,
+            add_rows,
+            add_outer,
+            weigh,
+            diagonal,
+            panel_scores,
+            soften,
+            forget,
+            gather,
+            finish,
         };
         &TABLE
     }};
@@ -175,6 +241,14 @@ impl<T> Factors<'_, T> {
     };
 }
 
+/// Where outputs go.
+pub(crate) enum Out<'a, T> {
+    /// A tile.
+    Tile(&'a mut Tile<T>),
+    /// Memory of the caller, by whole registers.
+    Block(&'a BlockMut<'a, T>),
+}
+
 /// What a state keeps of itself: factors and, more exactly, what these lack.
 #[derive(Clone, Copy)]
 pub(crate) enum Keep<'a, T> {
@@ -198,11 +272,6 @@ impl<T: Computed> Kernels<T> {
     /// Columns of a panel.
     pub(crate) fn width(&self) -> usize {
         self.width
-    }
-
-    /// Columns at whose multiples a step may be cut without a change of bits.
-    pub(crate) fn step_width(&self) -> usize {
-        self.step_width
     }
 
     /// Room for `depth` rows of `columns` columns.
@@ -256,9 +325,19 @@ impl<T: Computed> Kernels<T> {
         weighted: Option<&Weighted<T>>,
         by: Factors<T>,
         (rows, columns): (usize, usize),
-        out: &mut Tile<T>,
+        out: Out<T>,
     ) {
-        assert!(rows <= out.rows() && columns <= out.columns());
+        let (out, out_stride, stored) = match out {
+            Out::Tile(tile) => {
+                assert!(rows <= tile.rows() && columns <= tile.columns());
+                (tile.as_mut_ptr(), tile.stride() as isize, usize::MAX)
+            }
+            Out::Block(block) => {
+                assert!(rows == block.rows && columns == block.columns);
+                assert!(!adds && self.is_whole(columns));
+                (block.data, block.stride, rows)
+            }
+        };
         let mut x = Outputs {
             q: ptr::null(),
             q_stride: 0,
@@ -276,8 +355,9 @@ impl<T: Computed> Kernels<T> {
             row_mul: factors(by.whole, rows),
             rows,
             columns,
-            out: out.as_mut_ptr(),
-            out_stride: out.stride(),
+            out,
+            out_stride,
+            stored,
         };
         if let Some((q, s, depth)) = state {
             self.assert_fits(s, depth, columns);
@@ -294,7 +374,7 @@ impl<T: Computed> Kernels<T> {
         {
             self.assert_fits(values, *tokens, columns);
             let (across, along) = match kind {
-                Kind::LowerTransposed => (*tokens, rows),
+                Kind::LowerTransposed | Kind::FullTransposed => (*tokens, rows),
                 Kind::Lower | Kind::Full => (rows, *tokens),
             };
             assert!(across <= scores.rows() && along <= scores.columns());
@@ -350,7 +430,7 @@ impl<T: Computed> Kernels<T> {
         assert!(rows <= tile.rows() && columns <= tile.columns());
         Pack {
             from: tile.as_ptr(),
-            stride: tile.stride(),
+            stride: tile.stride() as isize,
             rows,
             columns,
             to: to.as_mut_ptr(),
@@ -401,8 +481,46 @@ impl<T: Computed> Kernels<T> {
         map: Map,
         scale: T,
     ) {
+        let rows = self.rows(tile, rows, columns);
+        let from = From {
+            data: rows.data,
+            stride: rows.stride as isize,
+        };
         // SAFETY: sizes as checked; tiles have room for whole registers.
-        unsafe { (self.map)(&self.rows(tile, rows, columns), map, scale) }
+        unsafe { (self.map)(&rows, &from, map, scale) }
+    }
+
+    /// Whether rows of so many columns are whole registers.
+    pub(crate) fn is_whole(&self, columns: usize) -> bool {
+        columns.is_multiple_of(self.width / 2)
+    }
+
+    /// Maps a block of whole registers into a tile.
+    pub(crate) fn map_block(&self, from: &Block<T>, tile: &mut Tile<T>, map: Map, scale: T) {
+        assert!(self.is_whole(from.columns));
+        let rows = self.rows(tile, from.rows, from.columns);
+        let from = From {
+            data: from.data,
+            stride: from.stride,
+        };
+        // SAFETY: as in `map`; the block has whole registers.
+        unsafe { (self.map)(&rows, &from, map, scale) }
+    }
+
+    /// Packs rows of a block of whole registers as rows of panels.
+    pub(crate) fn spread_block(&self, from: &Block<T>, to: &mut Panels<T>) {
+        self.assert_fits(to, from.rows, from.columns);
+        assert!(self.is_whole(from.columns));
+        let pack = Pack {
+            from: from.data,
+            stride: from.stride,
+            rows: from.rows,
+            columns: from.columns,
+            to: to.as_mut_ptr(),
+            panel_len: to.panel_len(),
+        };
+        // SAFETY: as in `spread`; the block has whole registers.
+        unsafe { (self.spread)(&pack) }
     }
 
     /// Divides e^x by its largest in each row, whose logarithm goes to `most`.
@@ -481,6 +599,298 @@ impl<T: Computed> Kernels<T> {
         assert!(from.len() >= room && to.len() >= room);
         // SAFETY: as in `map`.
         unsafe { (self.exps)(from.as_ptr(), to.as_mut_ptr(), len) }
+    }
+
+    /// to = e^from, for tiles.
+    pub(crate) fn exp_tile(
+        &self,
+        from: &Tile<T>,
+        (rows, columns): (usize, usize),
+        to: &mut Tile<T>,
+    ) {
+        let source = self.rows_read(from, rows, columns);
+        let from = From {
+            data: source.data,
+            stride: source.stride as isize,
+        };
+        let rows = self.rows(to, rows, columns);
+        // SAFETY: as in `map`.
+        unsafe { (self.map)(&rows, &from, Map::Exp, T::ONE) }
+    }
+
+    /// high + low = sums down the rows of `from`.
+    pub(crate) fn cumulate(
+        &self,
+        from: &Tile<T>,
+        (rows, columns): (usize, usize),
+        high: &mut Tile<T>,
+        low: &mut Tile<T>,
+    ) {
+        let stride = from.stride();
+        assert!(high.stride() == stride && low.stride() == stride);
+        let x = Cumulate {
+            from: self.rows_read(from, rows, columns).data,
+            high: self.rows(high, rows, columns).data,
+            low: self.rows(low, rows, columns).data,
+            stride,
+            rows,
+            columns,
+        };
+        // SAFETY: as in `map`.
+        unsafe { (self.cumulate)(&x) }
+    }
+
+    /// Rows `first..first + count` of `from` times e^{sign (G - G')}, to the first rows of `to`; G
+    /// are the rows of `logs` (high and low parts) of the same numbers, G' is the reference.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn weigh(
+        &self,
+        from: &Tile<T>,
+        (first, count): (usize, usize),
+        columns: usize,
+        logs: [&Tile<T>; 2],
+        reference: Option<[&[T]; 2]>,
+        sign: T,
+        to: &mut Tile<T>,
+    ) {
+        let source = self.rows_read(from, first + count, columns);
+        let target = self.rows(to, count, columns);
+        let from = (
+            source.data.wrapping_add(first * source.stride).cast_const(),
+            source.stride,
+        );
+        self.weigh_rows(
+            from,
+            (first, count),
+            columns,
+            logs,
+            reference,
+            sign,
+            &target,
+        );
+    }
+
+    /// The first `count` rows of `tile` times e^{sign (G - G')}, in place; G are the rows of `logs`
+    /// from `first` on, G' is the reference.
+    pub(crate) fn weigh_in_place(
+        &self,
+        tile: &mut Tile<T>,
+        (first, count): (usize, usize),
+        columns: usize,
+        logs: [&Tile<T>; 2],
+        reference: Option<[&[T]; 2]>,
+        sign: T,
+    ) {
+        let target = self.rows(tile, count, columns);
+        let from = (target.data.cast_const(), target.stride);
+        self.weigh_rows(
+            from,
+            (first, count),
+            columns,
+            logs,
+            reference,
+            sign,
+            &target,
+        );
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn weigh_rows(
+        &self,
+        (from, from_stride): (*const T, usize),
+        (first, count): (usize, usize),
+        columns: usize,
+        logs: [&Tile<T>; 2],
+        reference: Option<[&[T]; 2]>,
+        sign: T,
+        target: &Rows<T>,
+    ) {
+        let [high, low] = logs.map(|tile| self.rows_read(tile, first + count, columns));
+        assert!(high.stride == low.stride);
+        let reference = reference.map_or([ptr::null(); 2], |parts| {
+            // Rows of tiles, which have room.
+            parts.map(|part| {
+                assert!(part.len() >= columns);
+                part.as_ptr()
+            })
+        });
+        let x = Weigh {
+            from,
+            from_stride,
+            high: high.data.wrapping_add(first * high.stride),
+            low: low.data.wrapping_add(first * low.stride),
+            log_stride: high.stride,
+            reference,
+            sign,
+            rows: count,
+            columns,
+            to: target.data,
+            to_stride: target.stride,
+        };
+        // SAFETY: as in `map`; references are rows of tiles.
+        unsafe { (self.weigh)(&x) }
+    }
+
+    /// Scores of the square of `count` tokens from `first` on, with what is kept at each token.
+    pub(crate) fn diagonal(
+        &self,
+        q: &Tile<T>,
+        k: &Tile<T>,
+        keep: &Tile<T>,
+        (first, count): (usize, usize),
+        columns: usize,
+        out: &mut Tile<T>,
+    ) {
+        let rows = first + count;
+        let [q, k, keep] = [q, k, keep].map(|tile| self.rows_read(tile, rows, columns));
+        assert!(count <= 16);
+        let out = self.rows(out, rows, rows);
+        let from = |rows: &Rows<T>| rows.data.wrapping_add(first * rows.stride);
+        let x = Diagonal {
+            q: from(&q),
+            q_stride: q.stride,
+            k: from(&k),
+            k_stride: k.stride,
+            keep: from(&keep),
+            keep_stride: keep.stride,
+            tokens: count,
+            columns,
+            out: from(&out).wrapping_add(first),
+            out_stride: out.stride,
+        };
+        // SAFETY: as in `map`.
+        unsafe { (self.diagonal)(&x) }
+    }
+
+    /// Makes gradients by features gradients by what was mapped.
+    pub(crate) fn map_back(
+        &self,
+        gradient: &mut Tile<T>,
+        features: &Tile<T>,
+        (rows, columns): (usize, usize),
+        map: Map,
+    ) {
+        let features = self.rows_read(features, rows, columns);
+        // SAFETY: as in `map`.
+        unsafe { (self.map_back)(&self.rows(gradient, rows, columns), &features, map) }
+    }
+
+    /// out[r] = the sum of a[r][c] b[r][c] over c <= r.
+    pub(crate) fn lower_dots(&self, a: &Tile<T>, b: &Tile<T>, out: &mut [T]) {
+        let n = out.len();
+        let (a, b) = (self.rows_read(a, n, n), self.rows_read(b, n, n));
+        // SAFETY: as in `map`.
+        unsafe { (self.lower_dots)(&a, &b, out.as_mut_ptr()) }
+    }
+
+    /// Finishes gradients by scores: (x scale + shift) table on and below the diagonal. Sums of
+    /// scores times gradients go to `sums`: rows, and columns with room, which are added to.
+    pub(crate) fn by_scores(
+        &self,
+        x: &mut Tile<T>,
+        (scale, shift): (&[T], &[T]),
+        table: Option<&Tile<T>>,
+        sums: Option<(&Tile<T>, &mut [T], &mut [T])>,
+    ) {
+        let n = scale.len();
+        assert!(shift.len() == n);
+        let (factors, factor_stride) = table.map_or((ptr::null(), 0), |table| {
+            let rows = self.rows_read(table, n, n);
+            (rows.data.cast_const(), rows.stride)
+        });
+        let mut g = ByScores {
+            x: self.rows(x, n, n),
+            scale: scale.as_ptr(),
+            shift: shift.as_ptr(),
+            factors,
+            factor_stride,
+            scores: ptr::null(),
+            score_stride: 0,
+            of_rows: ptr::null_mut(),
+            of_columns: ptr::null_mut(),
+        };
+        if let Some((scores, of_rows, of_columns)) = sums {
+            assert!(of_rows.len() >= n && of_columns.len() >= n.next_multiple_of(self.width));
+            let scores = self.rows_read(scores, n, n);
+            (g.scores, g.score_stride) = (scores.data, scores.stride);
+            (g.of_rows, g.of_columns) = (of_rows.as_mut_ptr(), of_columns.as_mut_ptr());
+        }
+        // SAFETY: as in `map`.
+        unsafe { (self.by_scores)(&g) }
+    }
+
+    /// to = the transpose of `from`, which has `rows` x `columns`.
+    pub(crate) fn flip(
+        &self,
+        from: &Panels<T>,
+        (rows, columns): (usize, usize),
+        to: &mut Panels<T>,
+    ) {
+        self.assert_fits(from, rows, columns);
+        self.assert_fits(to, columns, rows);
+        let x = Flip {
+            from: from.as_ptr(),
+            from_panel_len: from.panel_len(),
+            rows,
+            columns,
+            to: to.as_mut_ptr(),
+            to_panel_len: to.panel_len(),
+        };
+        // SAFETY: sizes as checked.
+        unsafe { (self.flip)(&x) }
+    }
+
+    /// Adds to gradients by queries and by keys what scores in the square of `count` tokens from
+    /// `first` on give, `keep` being what each feature keeps at each token.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn diagonal_back(
+        &self,
+        [q, k, keep]: [&Tile<T>; 3],
+        by_scores: &Tile<T>,
+        (first, count): (usize, usize),
+        columns: usize,
+        [by_q, by_k]: [&mut Tile<T>; 2],
+    ) {
+        let rows = first + count;
+        let from = |rows: &Rows<T>| rows.data.wrapping_add(first * rows.stride);
+        let parts = [q, k, keep].map(|tile| self.rows_read(tile, rows, columns));
+        let by = [by_q, by_k].map(|tile| self.rows(tile, rows, columns));
+        let scores = self.rows_read(by_scores, rows, rows);
+        let x = DiagonalBack {
+            parts: [from(&parts[0]), from(&parts[1]), from(&parts[2])],
+            strides: [parts[0].stride, parts[1].stride, parts[2].stride],
+            tokens: count,
+            columns,
+            by_scores: from(&scores).wrapping_add(first),
+            by_stride: scores.stride,
+            by: [from(&by[0]), from(&by[1])],
+            by_strides: [by[0].stride, by[1].stride],
+        };
+        // SAFETY: as in `map`.
+        unsafe { (self.diagonal_back)(&x) }
+    }
+
+    /// Adds the first `count` rows of `from` to the rows of `to` from `first` on.
+    pub(crate) fn add_rows(
+        &self,
+        from: &Tile<T>,
+        (first, count): (usize, usize),
+        columns: usize,
+        to: &mut Tile<T>,
+    ) {
+        let from = self.rows_read(from, count, columns);
+        let mut to = self.rows(to, first + count, columns);
+        to.data = to.data.wrapping_add(first * to.stride);
+        // SAFETY: as in `map`.
+        unsafe { (self.add_rows)(&from, &to) }
+    }
+
+    /// Adds a row with room, times a factor for each, to rows.
+    pub(crate) fn add_outer(&self, to: &mut Tile<T>, columns: usize, row: &[T], factors: &[T]) {
+        assert!(row.len() >= columns.next_multiple_of(self.width));
+        let to = self.rows(to, factors.len(), columns);
+        // SAFETY: as in `map`.
+        unsafe { (self.add_outer)(&to, row.as_ptr(), factors.as_ptr()) }
     }
 
     /// One token for one state: see [`step`].

@@ -5,13 +5,18 @@ mod features;
 mod heads;
 mod kernels;
 mod linear;
+mod pairs;
 mod run;
 mod simd;
+mod softmax;
 mod tiles;
 
 pub use error::{Error, Result};
 pub use features::FeatureMap;
 pub use features::favor::Favor;
 pub use heads::{Heads, HeadsMut, Place};
+pub use linear::backward::Gradients;
+pub use linear::recurrent::LinearAttentionStep;
 pub use linear::{LinearAttention, State};
 pub use run::Run;
+pub use softmax::SoftmaxAttention;

@@ -1,15 +1,18 @@
 //! Linear attention: o_t = φ(q_t) S_t with S_t = e^{g_t} S_{t-1} + φ(k_t) v_tᵀ.
 //!
-//! - [`reference`]: the recurrence as it is written, in f64, for tests;
 //! - [`chunk`]: chunks of tokens by matrix products, causal and not;
 //! - [`pairwise`]: every pair of tokens, for maps whose state would be too large;
 //! - [`recurrent`]: one token, in place;
-//! - [`backward`]: gradients.
+//! - [`backward`], for gradients.
 //!
-//! [`decay`] and [`vector_decay`] are what chunk and backward know of forgetting.
+//! Of forgetting, [`decay`] and [`vector_decay`] are all that chunk and backward know.
 
+pub(crate) mod backward;
 pub(crate) mod chunk;
 pub(crate) mod decay;
+pub(crate) mod pairwise;
+pub(crate) mod recurrent;
+pub(crate) mod vector_decay;
 
 use std::ops::Range;
 
@@ -17,7 +20,7 @@ use corekit_base::array::Dtype;
 use corekit_base::real::Real;
 
 use crate::error::{Error, Result};
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, STATE_BYTES};
 use crate::heads::{Heads, HeadsMut};
 use crate::kernels::Computed;
 use crate::run::Run;
@@ -131,6 +134,11 @@ impl LinearAttention<'_> {
         })
     }
 
+    /// Whether decay is a number for each feature.
+    pub(crate) fn has_vector_decay(&self) -> bool {
+        self.decay.is_some_and(|decay| decay.shape()[3] > 1)
+    }
+
     /// The sequences, in order.
     pub(crate) fn sequences(&self) -> Vec<Sequence> {
         match self.cu_seqlens {
@@ -151,6 +159,20 @@ impl LinearAttention<'_> {
                 })
                 .collect(),
         }
+    }
+
+    /// Tokens of a chunk; no more than there are.
+    pub(crate) fn chunk(&self, features: usize, value_dim: usize, longest: usize) -> usize {
+        self.chunk_size
+            .unwrap_or_else(|| default_chunk(features, value_dim))
+            .min(longest)
+            .max(1)
+    }
+
+    /// Bytes of a head's state, with its normaliser.
+    fn state_bytes<T>(&self, sizes: &Sizes) -> u128 {
+        let m = self.map.features(sizes.key_dim).unwrap_or(usize::MAX);
+        m as u128 * (sizes.value_dim as u128 + 1) * size_of::<T>() as u128
     }
 
     /// Checks a state's shape.
@@ -228,7 +250,23 @@ impl LinearAttention<'_> {
                 out.shape()
             )));
         }
-        chunk::forward::<T>(self, &sizes, out, last, run)
+        match self.state_bytes::<T>(&sizes) {
+            bytes if bytes <= STATE_BYTES as u128 => {
+                chunk::forward::<T>(self, &sizes, out, last, run)
+            }
+            _ if self.initial.is_none() && last.is_none() => {
+                pairwise::forward::<T>(self, &sizes, out, run)
+            }
+            bytes => Err(too_large(bytes)),
+        }
+    }
+}
+
+/// The error for a state that is not kept.
+fn too_large(bytes: u128) -> Error {
+    Error::OutOfMemory {
+        what: "the state of a head",
+        bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
     }
 }
 

@@ -155,6 +155,20 @@ impl<T: Real> Panels<T> {
         &mut self.data[start..start + self.width]
     }
 
+    /// Multiplies everything by a factor.
+    pub(crate) fn scale(&mut self, factor: T) {
+        for x in self.data.iter_mut() {
+            *x = *x * factor;
+        }
+    }
+
+    /// Sets a row to zero.
+    pub(crate) fn clear_row(&mut self, row: usize) {
+        for first in (0..self.columns).step_by(self.width) {
+            self.piece_mut(row, first).fill(T::ZERO);
+        }
+    }
+
     /// Copies a row in, from its first column on.
     pub(crate) fn set_row(&mut self, row: usize, values: &[T]) {
         let width = self.width;

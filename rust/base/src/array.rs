@@ -228,6 +228,14 @@ impl Layout {
         }
     }
 
+    /// Elements from one row to the next, where they are `E` and lie side by side in a row.
+    fn stride_of<E: Element>(&self) -> Option<isize> {
+        let size = size_of::<E>() as isize;
+        let is_side_by_side = self.shape[1] <= 1 || self.strides[1] == size;
+        let is_so = self.dtype == E::DTYPE && is_side_by_side && self.strides[0] % size == 0;
+        is_so.then_some(self.strides[0] / size)
+    }
+
     /// Bytes from the first element to another.
     #[inline(always)]
     fn offset(&self, row: usize, column: usize) -> isize {
@@ -331,6 +339,24 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// A tile as it lies in memory, where its elements are `E` and those of a row lie side by side.
+    pub fn block<E: Element>(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> Option<Block<'a, E>> {
+        self.assert_inside(&rows, &columns);
+        let data = self.at(rows.start, columns.start).cast::<E>();
+        let stride = self.layout.stride_of::<E>()?;
+        data.is_aligned().then_some(Block {
+            data,
+            stride,
+            rows: rows.len(),
+            columns: columns.len(),
+            memory: PhantomData,
+        })
+    }
+
     /// Loads elements of row `row`, from column `first` on, into `out`.
     pub fn load_row<T: Real>(&self, row: usize, first: usize, out: &mut [T]) {
         self.assert_inside(&(row..row + 1), &(first..first + out.len()));
@@ -406,6 +432,34 @@ impl<'a> Matrix<'a> {
             }
         }
     }
+}
+
+/// A tile of a matrix that kernels read where it lies ([`Matrix::block`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a, E> {
+    /// Its first element.
+    pub data: *const E,
+    /// Elements from one row to the next.
+    pub stride: isize,
+    /// How many rows it has.
+    pub rows: usize,
+    /// How many columns it has.
+    pub columns: usize,
+    memory: PhantomData<&'a [E]>,
+}
+
+/// A tile of a matrix that kernels write where it lies ([`MatrixMut::block`]).
+#[derive(Debug)]
+pub struct BlockMut<'a, E> {
+    /// Its first element.
+    pub data: *mut E,
+    /// Elements from one row to the next.
+    pub stride: isize,
+    /// How many rows it has.
+    pub rows: usize,
+    /// How many columns it has.
+    pub columns: usize,
+    memory: PhantomData<&'a mut [E]>,
 }
 
 /// Bytes of a piece of a row up to which the next ones are asked for ahead of time.
@@ -605,6 +659,26 @@ impl<'a> MatrixMut<'a> {
     #[inline(always)]
     fn at(&self, row: usize, column: usize) -> *mut u8 {
         self.data.wrapping_offset(self.offset(row, column))
+    }
+
+    /// A tile as it lies in memory, where its elements are `E` and those of a row lie side by side.
+    ///
+    /// Threads that write at the same time must take different elements.
+    pub fn block<E: Element>(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> Option<BlockMut<'a, E>> {
+        self.assert_inside(&rows, &columns);
+        let data = self.at(rows.start, columns.start).cast::<E>();
+        let stride = self.layout.stride_of::<E>()?;
+        data.is_aligned().then_some(BlockMut {
+            data,
+            stride,
+            rows: rows.len(),
+            columns: columns.len(),
+            memory: PhantomData,
+        })
     }
 
     /// Stores `values` in row `row`, from column `first` on.

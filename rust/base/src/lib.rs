@@ -5,7 +5,7 @@
 //! - [`control`]: cancelling and progress, the only way a caller talks to running work.
 //! - [`threads`]: the one door to threads, and [`pool`]: those that are kept for short regions.
 //! - [`simd`]: which instruction set the kernels use, found once.
-//! - [`real`]: the types that kernels compute in, [`array`]: matrices of any type and strides, and
+//! - [`real`]: the types that kernels compute in, [`mod@array`]: matrices of any type and strides, and
 //!   [`aligned`]: buffers for tiles of them.
 //!
 //! The jobs (shuffle, projection, attention) lean on this crate and never on each other.

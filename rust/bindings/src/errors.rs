@@ -33,9 +33,29 @@ pub(crate) fn raise_projection(error: &corekit_projection::Error) -> PyErr {
         Error::OutOfMemory { .. } => "OutOfMemoryError",
         _ => "InternalError",
     };
+    of_class(class, &error.to_string())
+}
+
+/// The exception for attention that failed.
+pub(crate) fn raise_attention(error: &corekit_attention::Error) -> PyErr {
+    use corekit_attention::Error;
+    let class = match error {
+        Error::InvalidArgument(_) => "InvalidArgumentError",
+        Error::OutOfMemory { .. } => "OutOfMemoryError",
+        _ => "InternalError",
+    };
+    of_class(class, &error.to_string())
+}
+
+/// The exception for an argument that cannot be.
+pub(crate) fn invalid_argument(what: &str) -> PyErr {
+    of_class("InvalidArgumentError", what)
+}
+
+fn of_class(class: &str, text: &str) -> PyErr {
     Python::attach(|py| {
         module(py)
-            .and_then(|module| module.getattr(class)?.call1((error.to_string(),)))
+            .and_then(|module| module.getattr(class)?.call1((text,)))
             .map_or_else(|failed| failed, PyErr::from_value)
     })
 }
@@ -106,9 +126,5 @@ pub(crate) fn internal(panic: &(dyn Any + Send)) -> PyErr {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_owned());
-    Python::attach(|py| {
-        module(py)
-            .and_then(|module| module.getattr("InternalError")?.call1((text,)))
-            .map_or_else(|failed| failed, PyErr::from_value)
-    })
+    of_class("InternalError", &text)
 }

@@ -4,6 +4,7 @@
 //! long work, [`errors`], from the core's errors to Python's, [`arrays`] and [`info`].
 
 mod arrays;
+mod attention;
 mod enter;
 mod errors;
 mod info;
@@ -16,6 +17,11 @@ use pyo3::prelude::*;
 /// The compiled core of corekit.
 #[pymodule]
 mod _core {
+    #[pymodule_export]
+    use crate::attention::{
+        PyFeatureMap, linear_attention, linear_attention_step, linear_attention_step_fast,
+        linear_attention_vjp, softmax_attention,
+    };
     #[pymodule_export]
     use crate::info::build_info;
     #[pymodule_export]

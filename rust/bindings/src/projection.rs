@@ -1,18 +1,14 @@
 //! `corekit.projection`.
 
-use corekit_base::array::{Dtype, Matrix, MatrixMut};
 use corekit_base::control::{Control, Progress};
 use corekit_base::simd::Level;
 use corekit_projection::{
     Compressed, Error, Indices, Law, Operator, Result, Run, Strata, Threshold,
 };
-use numpy::{
-    IntoPyArray, PyArray1, PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray,
-    PyUntypedArrayMethods,
-};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
-use crate::arrays::load_numpy;
+use crate::arrays::{Array, load_numpy};
 use crate::enter::{enter, enter_briefly};
 use crate::errors::raise_projection as raise;
 
@@ -58,7 +54,7 @@ impl Projection {
 
     /// y = x Aᵀ.
     fn project(&self, x: Array<'_>, y: Array<'_>, how: How) -> PyResult<()> {
-        let py = x.array.py();
+        let py = x.py();
         let work = x.elements();
         let (row_bytes, rows) = (x.row_bytes(), x.rows());
         #[allow(unsafe_code)]
@@ -82,7 +78,7 @@ impl Projection {
         y: Array<'_>,
         how: How,
     ) -> PyResult<()> {
-        let py = values.array.py();
+        let py = values.py();
         let (rows, columns) = shape;
         let (nnz, row_bytes) = (values.elements(), y.row_bytes());
         let structure = match (&indptr, &indices) {
@@ -140,7 +136,7 @@ impl Projection {
 
     /// x = y A.
     fn adjoint(&self, y: Array<'_>, x: Array<'_>, how: How) -> PyResult<()> {
-        let py = y.array.py();
+        let py = y.py();
         let work = x.elements();
         let (row_bytes, rows) = (x.row_bytes(), x.rows());
         #[allow(unsafe_code)]
@@ -232,89 +228,6 @@ impl How {
     }
 }
 
-/// An array of two dimensions, and the type of its elements where NumPy has no name for it.
-pub(crate) struct Array<'py> {
-    array: Bound<'py, PyUntypedArray>,
-    dtype: Dtype,
-}
-
-impl<'py> FromPyObject<'_, 'py> for Array<'py> {
-    type Error = PyErr;
-
-    /// From `(array, name of its dtype)`.
-    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let (array, name): (Bound<'py, PyUntypedArray>, String) = value.extract()?;
-        let dtype = match &name[..] {
-            "float16" => Dtype::F16,
-            "bfloat16" => Dtype::Bf16,
-            "float32" => Dtype::F32,
-            "float64" => Dtype::F64,
-            "bool" => Dtype::Bool,
-            "int8" => Dtype::I8,
-            "int16" => Dtype::I16,
-            "int32" => Dtype::I32,
-            "int64" => Dtype::I64,
-            "uint8" => Dtype::U8,
-            "uint16" => Dtype::U16,
-            "uint32" => Dtype::U32,
-            "uint64" => Dtype::U64,
-            other => return Err(refuse(format!("dtype has no {other:?}"))),
-        };
-        if array.ndim() != 2 || array.dtype().itemsize() != dtype.size() {
-            return Err(refuse(format!("a matrix of {name} is needed")));
-        }
-        Ok(Self { array, dtype })
-    }
-}
-
 fn refuse(what: String) -> PyErr {
     raise(&Error::InvalidArgument(what))
-}
-
-impl<'py> Array<'py> {
-    fn rows(&self) -> usize {
-        self.array.shape()[0]
-    }
-
-    fn elements(&self) -> usize {
-        self.array.shape()[0].saturating_mul(self.array.shape()[1])
-    }
-
-    fn row_bytes(&self) -> usize {
-        self.array.shape()[1] * self.dtype.size()
-    }
-
-    fn parts(&self) -> (*mut u8, Dtype, [usize; 2], [isize; 2]) {
-        let (shape, strides) = (self.array.shape(), self.array.strides());
-        #[allow(unsafe_code)]
-        // SAFETY: it is an array object, which has a data pointer.
-        let data = unsafe { (*self.array.as_array_ptr()).fields.data.cast() };
-        (
-            data,
-            self.dtype,
-            [shape[0], shape[1]],
-            [strides[0], strides[1]],
-        )
-    }
-
-    /// # Safety
-    /// The array's memory is not written while the matrix is used.
-    #[allow(unsafe_code)]
-    // SAFETY: that is all it needs.
-    unsafe fn matrix(&self) -> PyResult<Matrix<'py>> {
-        let (data, dtype, shape, strides) = self.parts();
-        // SAFETY: NumPy's arrays own or keep alive all of their elements; the rest as above.
-        Ok(unsafe { Matrix::new(data, dtype, shape, strides) })
-    }
-
-    /// # Safety
-    /// The array is writable, no element is there twice, and nobody else uses its memory while the
-    /// matrix is used.
-    #[allow(unsafe_code)]
-    // SAFETY: that is all it needs.
-    unsafe fn matrix_mut(&self) -> PyResult<MatrixMut<'py>> {
-        let (data, dtype, shape, strides) = self.parts();
-        // SAFETY: as in `matrix`.
-        Ok(unsafe { MatrixMut::new(data, dtype, shape, strides) })
-    }
 }

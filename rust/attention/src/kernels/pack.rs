@@ -6,7 +6,7 @@ use crate::simd::Simd;
 /// A tile of `rows` x `columns` and the panels that it is packed into.
 pub(crate) struct Pack<T> {
     pub(super) from: *const T,
-    pub(super) stride: usize,
+    pub(super) stride: isize,
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) to: *mut T,
@@ -26,10 +26,12 @@ pub(super) unsafe fn spread<S: Simd>(x: &Pack<S::T>) {
         for column in (0..x.columns).step_by(width) {
             // SAFETY: inside of tile and panels, or of their room.
             unsafe {
-                let from = x.from.add(row * x.stride + column);
+                let from = x.from.offset(row as isize * x.stride + column as isize);
                 let to = x.to.add(column / width * x.panel_len + row * width);
                 S::store(to, S::load(from));
-                S::store(to.add(S::LANES), S::load(from.add(S::LANES)));
+                if column + S::LANES < x.columns {
+                    S::store(to.add(S::LANES), S::load(from.add(S::LANES)));
+                }
             }
         }
     }
@@ -38,7 +40,7 @@ pub(super) unsafe fn spread<S: Simd>(x: &Pack<S::T>) {
 /// Rows to panels: rows of the panels are columns of the tile.
 ///
 /// # Safety
-/// As of [`spread`].
+/// As of [`spread`]; the stride is not negative.
 #[inline(always)]
 // SAFETY: that is all it needs.
 pub(super) unsafe fn turn<S: Simd>(x: &Pack<S::T>) {
@@ -49,14 +51,15 @@ pub(super) unsafe fn turn<S: Simd>(x: &Pack<S::T>) {
             // SAFETY: inside of tile and panels, or of their room; the last square of a panel's
             // depth is done number by number, for it may end beyond the room.
             unsafe {
-                let from = x.from.add(row * x.stride + column);
+                let from = x.from.offset(row as isize * x.stride + column as isize);
                 let to = panel.add(column * width);
                 if column + S::LANES <= x.columns {
-                    S::transpose(from, x.stride, to, width);
+                    S::transpose(from, x.stride as usize, to, width);
                 } else {
                     for c in 0..x.columns - column {
                         for r in 0..S::LANES {
-                            *to.add(c * width + r) = *from.add(r * x.stride + c);
+                            *to.add(c * width + r) =
+                                *from.offset(r as isize * x.stride + c as isize);
                         }
                     }
                 }

@@ -12,6 +12,8 @@
 //! A later token must never reach an earlier one, not even as 0 x NaN: above the diagonal nothing is
 //! multiplied.
 #![allow(unsafe_code)]
+// Indices stay what they are in the formulas, and arrays of registers are unrolled.
+#![allow(clippy::needless_range_loop)]
 
 use corekit_base::real::Real;
 
@@ -50,6 +52,8 @@ pub(crate) enum Kind {
     LowerTransposed,
     /// Every row takes all.
     Full,
+    /// Every row of the transposed scores takes all.
+    FullTransposed,
 }
 
 /// O = (r (Q S) + A V) m.
@@ -76,7 +80,9 @@ pub(crate) struct Outputs<T> {
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) out: *mut T,
-    pub(super) out_stride: usize,
+    pub(super) out_stride: isize,
+    /// Rows that `out` has; the room of a tile counts as such.
+    pub(super) stored: usize,
 }
 
 /// S = γ S + Kᵀ V.
@@ -100,7 +106,7 @@ pub(crate) struct Update<T> {
 /// Adds products of `R` rows and a panel: `sums[r] += a[r][k] b[k]` for rising k. The rows of `a`
 /// lie along k, or, where `ACROSS`, side by side.
 #[inline(always)]
-unsafe fn add_products<S: Simd, const R: usize, const N: usize, const ACROSS: bool>(
+pub(super) unsafe fn add_products<S: Simd, const R: usize, const N: usize, const ACROSS: bool>(
     sums: &mut [[S::V; N]; R],
     a: *const S::T,
     a_stride: usize,
@@ -167,13 +173,13 @@ unsafe fn add_diagonal<S: Simd, const R: usize, const N: usize, const ACROSS: bo
 }
 
 #[inline(always)]
-unsafe fn none<S: Simd, const R: usize, const N: usize>() -> [[S::V; N]; R] {
+pub(super) unsafe fn none<S: Simd, const R: usize, const N: usize>() -> [[S::V; N]; R] {
     // SAFETY: the caller's promise.
     unsafe { [[S::splat(S::T::ZERO); N]; R] }
 }
 
 #[inline(always)]
-unsafe fn store<S: Simd, const R: usize, const N: usize>(
+pub(super) unsafe fn store<S: Simd, const R: usize, const N: usize>(
     to: *mut S::T,
     stride: usize,
     sums: &[[S::V; N]; R],
@@ -237,12 +243,13 @@ unsafe fn outputs_tile<S: Simd, const R: usize, const N: usize>(
     // SAFETY: as of `outputs`.
     unsafe {
         let panel = column / (2 * S::LANES);
-        let to = x.out.add(row * x.out_stride + column);
+        let to = x.out.offset(row as isize * x.out_stride + column as isize);
         let mut sums = none::<S, R, N>();
         if x.adds {
             for r in 0..R {
                 for n in 0..N {
-                    sums[r][n] = S::load(to.add(r * x.out_stride + n * S::LANES));
+                    let from = to.offset(r as isize * x.out_stride);
+                    sums[r][n] = S::load(from.add(n * S::LANES));
                 }
             }
         }
@@ -263,6 +270,10 @@ unsafe fn outputs_tile<S: Simd, const R: usize, const N: usize>(
             Kind::Full => {
                 let a = x.a.wrapping_add(row * x.a_stride);
                 add_products::<S, R, N, false>(&mut sums, a, x.a_stride, v, x.tokens);
+            }
+            Kind::FullTransposed => {
+                let a = x.a.wrapping_add(row);
+                add_products::<S, R, N, true>(&mut sums, a, x.a_stride, v, x.tokens);
             }
             Kind::Lower => {
                 let a = x.a.wrapping_add(row * x.a_stride);
@@ -289,7 +300,14 @@ unsafe fn outputs_tile<S: Simd, const R: usize, const N: usize>(
                 }
             }
         }
-        store::<S, R, N>(to, x.out_stride, &sums);
+        for r in 0..R {
+            if row + r < x.stored {
+                let to = to.offset(r as isize * x.out_stride);
+                for n in 0..N {
+                    S::store(to.add(n * S::LANES), sums[r][n]);
+                }
+            }
+        }
     }
 }
 

@@ -44,51 +44,58 @@ macro_rules! each_register {
     };
 }
 
-/// Maps rows in place, then multiplies by `scale`.
+/// What rows are mapped from: themselves, or others that may lie anywhere.
+pub(crate) struct From<T> {
+    pub(super) data: *const T,
+    pub(super) stride: isize,
+}
+
+/// Maps rows, then multiplies by `scale`.
 ///
 /// # Safety
-/// The machine has the instruction set, and the pointer is good for the rows with their room.
+/// The machine has the instruction set, and the pointers are good for the rows with their room
+/// (those of `from` for whole registers of columns).
 #[inline(always)]
 // SAFETY: that is all it needs.
-pub(super) unsafe fn map<S: Simd>(x: &Rows<S::T>, map: Map, scale: S::T) {
-    // SAFETY: inside of the tile, or of its room.
+pub(super) unsafe fn map<S: Simd>(x: &Rows<S::T>, from: &From<S::T>, map: Map, scale: S::T) {
+    // SAFETY: inside of the tiles, or of their room.
     unsafe {
         let zero = S::splat(S::T::ZERO);
         let one = S::splat(S::T::ONE);
         let factor = S::splat(scale);
-        for row in 0..x.rows {
-            let row = x.data.add(row * x.stride);
-            match map {
-                Map::Identity => {
-                    if scale != S::T::ONE {
-                        each_register!(S, row, x.columns, at =>
-                            S::store(at, S::mul(S::load(at), factor)));
+        for r in 0..x.rows {
+            let row = x.data.add(r * x.stride);
+            let from = from.data.offset(r as isize * from.stride);
+            // Calls `$body` for every register and stores what it makes.
+            macro_rules! each {
+                ($value:ident => $body:expr) => {
+                    for column in (0..x.columns).step_by(S::LANES) {
+                        let $value = S::load(from.add(column));
+                        S::store(row.add(column), $body);
                     }
-                }
-                Map::Elu1 => each_register!(S, row, x.columns, at => {
-                    let value = S::load(at);
+                };
+            }
+            match map {
+                Map::Identity => each!(value => S::mul(value, factor)),
+                Map::Elu1 => each!(value => {
                     let below = exp::<S>(S::min(zero, value));
-                    let mapped = S::where_positive(value, S::add(value, one), below);
-                    S::store(at, S::mul(mapped, factor));
+                    S::mul(S::where_positive(value, S::add(value, one), below), factor)
                 }),
-                Map::Relu => each_register!(S, row, x.columns, at =>
-                    S::store(at, S::mul(S::max(zero, S::load(at)), factor))),
-                Map::SquaredRelu => each_register!(S, row, x.columns, at => {
-                    let value = S::max(zero, S::load(at));
-                    S::store(at, S::mul(S::mul(value, value), factor));
+                Map::Relu => each!(value => S::mul(S::max(zero, value), factor)),
+                Map::SquaredRelu => each!(value => {
+                    let value = S::max(zero, value);
+                    S::mul(S::mul(value, value), factor)
                 }),
-                Map::Exp => each_register!(S, row, x.columns, at =>
-                    S::store(at, S::mul(exp::<S>(S::load(at)), factor))),
+                Map::Exp => each!(value => S::mul(exp::<S>(value), factor)),
                 Map::Softmax => {
                     // A NaN that is missed here is in the sum.
-                    let most = S::splat(largest::<S>(row, x.columns));
+                    let most = S::splat(largest::<S>(from, x.columns));
                     let mut sum = zero;
-                    each_register!(S, row, x.columns, at => {
-                        let value = exp::<S>(S::sub(S::load(at), most));
-                        S::store(at, value);
-                        let left = x.columns - at.offset_from(row) as usize;
-                        sum = S::add(sum, first::<S>(value, left));
-                    });
+                    for column in (0..x.columns).step_by(S::LANES) {
+                        let value = exp::<S>(S::sub(S::load(from.add(column)), most));
+                        S::store(row.add(column), value);
+                        sum = S::add(sum, first::<S>(value, x.columns - column));
+                    }
                     let factor = S::splat(scale / S::sum(sum));
                     each_register!(S, row, x.columns, at =>
                         S::store(at, S::mul(S::load(at), factor)));
@@ -151,7 +158,7 @@ unsafe fn largest<S: Simd>(row: *const S::T, len: usize) -> S::T {
 /// The larger of two; NaN if one is.
 #[inline(always)]
 fn larger<T: Real>(a: T, b: T) -> T {
-    if a > b || a != a { a } else { b }
+    if a > b || a.wide().is_nan() { a } else { b }
 }
 
 /// Multiplies each row by its factor.

@@ -3,6 +3,8 @@
 //! What bounds it is moving the state: 8 bytes for each of its numbers (f32), against six
 //! operations. Columns go in blocks whose sums stay in registers while all features pass.
 #![allow(unsafe_code)]
+// Indices stay what they are in the formulas, and arrays of registers are unrolled.
+#![allow(clippy::needless_range_loop)]
 
 use corekit_base::real::Real;
 
@@ -11,21 +13,21 @@ use crate::simd::Simd;
 /// S = a S + k vᵀ, o = Sᵀ q.
 pub(crate) struct Step<T> {
     /// Features by values, row after row, no room.
-    pub(super) s: *mut T,
-    pub(super) stride: usize,
-    pub(super) features: usize,
-    pub(super) values: usize,
+    pub(crate) s: *mut T,
+    pub(crate) stride: usize,
+    pub(crate) features: usize,
+    pub(crate) values: usize,
     /// What each feature keeps, or one for all, as the step says; null for everything.
-    pub(super) decay: *const T,
-    pub(super) decay_step: usize,
-    pub(super) k: *const T,
-    pub(super) v: *const T,
+    pub(crate) decay: *const T,
+    pub(crate) decay_step: usize,
+    pub(crate) k: *const T,
+    pub(crate) v: *const T,
     /// One or more queries, each of `features`.
-    pub(super) q: *const T,
-    pub(super) q_stride: usize,
-    pub(super) queries: usize,
-    pub(super) out: *mut T,
-    pub(super) out_stride: usize,
+    pub(crate) q: *const T,
+    pub(crate) q_stride: usize,
+    pub(crate) queries: usize,
+    pub(crate) out: *mut T,
+    pub(crate) out_stride: usize,
 }
 
 /// `N` registers of columns: the update, and the first query's output.

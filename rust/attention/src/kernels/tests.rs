@@ -1,15 +1,18 @@
 //! Every kernel of every level against loops.
 
+// Indices stay what they are in the formulas.
+#![allow(clippy::needless_range_loop)]
+
 use super::*;
 use crate::tiles::{ROOM, Tile};
 
-fn numbers<T: Computed>(count: usize, factor: f64) -> Vec<T> {
+pub(super) fn numbers<T: Computed>(count: usize, factor: f64) -> Vec<T> {
     (0..count)
         .map(|i| T::of((i as f64 * factor + factor).sin()))
         .collect()
 }
 
-fn tile<T: Computed>(rows: usize, columns: usize, factor: f64) -> Tile<T> {
+pub(super) fn tile<T: Computed>(rows: usize, columns: usize, factor: f64) -> Tile<T> {
     let mut tile = Tile::new(rows, columns).unwrap();
     for row in 0..rows {
         let values = numbers(columns, factor + row as f64 / 7.0);
@@ -18,7 +21,7 @@ fn tile<T: Computed>(rows: usize, columns: usize, factor: f64) -> Tile<T> {
     tile
 }
 
-fn close<T: Computed>(got: T, wanted: f64, what: &str) {
+pub(super) fn close<T: Computed>(got: T, wanted: f64, what: &str) {
     let tolerance = if size_of::<T>() == 4 { 1e-5 } else { 1e-13 };
     assert!(
         (got.wide() - wanted).abs() <= tolerance * (1.0 + wanted.abs()),
@@ -26,7 +29,7 @@ fn close<T: Computed>(got: T, wanted: f64, what: &str) {
     );
 }
 
-fn each_level<T: Computed>(check: impl Fn(&'static Kernels<T>, Level)) {
+pub(super) fn each_level<T: Computed>(check: impl Fn(&'static Kernels<T>, Level)) {
     for level in Level::all() {
         check(T::kernels(level), level);
     }
@@ -97,7 +100,14 @@ fn weighted<T: Computed>() {
                             whole: Some(&whole[..]),
                         };
                         let state = Some((&q, &sp, m));
-                        kernels.outputs(state, adds, Some(&weighted), by, (n, columns), &mut out);
+                        kernels.outputs(
+                            state,
+                            adds,
+                            Some(&weighted),
+                            by,
+                            (n, columns),
+                            Out::Tile(&mut out),
+                        );
                         for r in 0..n {
                             for c in 0..columns {
                                 let mut sum = match adds {
@@ -231,7 +241,9 @@ fn ulps<T: Computed>(got: T, wanted: f64) -> f64 {
         4 => (24.0, f64::from(f32::from_bits(1))),
         _ => (53.0, f64::from_bits(1)),
     };
-    let unit = (wanted.abs().log2().floor() - digits + 1.0).exp2().max(least);
+    let unit = (wanted.abs().log2().floor() - digits + 1.0)
+        .exp2()
+        .max(least);
     (got.wide() - wanted).abs() / unit
 }
 

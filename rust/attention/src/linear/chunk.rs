@@ -19,36 +19,49 @@ use std::ops::Range;
 use corekit_base::aligned::Aligned;
 
 use super::decay::Decay;
-use super::{LinearAttention, Sequence, Sizes, State, default_chunk, part, parts, reciprocal};
+use super::vector_decay::VectorDecay;
+use super::{LinearAttention, Sequence, Sizes, State, part, parts, reciprocal};
 use crate::error::Result;
 use crate::features::{Features, Side};
 use crate::heads::HeadsMut;
-use crate::kernels::{Computed, Factors, Keep, Kernels, Kind, Shape, Weighted};
+use crate::kernels::{Computed, Factors, Keep, Kernels, Kind, Out, Shape, Weighted};
 use crate::run::Run;
 use crate::tiles::{Panels, ROOM, Tile, zeros};
 
 /// What a worker keeps from unit to unit.
-struct Worker<T> {
-    queries: Side<T>,
-    keys: Side<T>,
+pub(super) struct Worker<T> {
+    pub(super) queries: Side<T>,
+    pub(super) keys: Side<T>,
     /// Kᵀ (or what scores are made of) in panels.
-    turned: Panels<T>,
-    values: Tile<T>,
-    spread: Panels<T>,
-    scores: Tile<T>,
-    out: Tile<T>,
-    s: Panels<T>,
-    z: Aligned<T>,
-    decay: Decay<T>,
+    pub(super) turned: Panels<T>,
+    pub(super) values: Tile<T>,
+    pub(super) spread: Panels<T>,
+    pub(super) scores: Tile<T>,
+    pub(super) out: Tile<T>,
+    pub(super) s: Panels<T>,
+    pub(super) z: Aligned<T>,
+    pub(super) decay: Decay<T>,
     /// Whether `decay` holds factors of the chunk that is loaded.
-    is_decaying: bool,
-    mask: Vec<T>,
-    sums: Vec<T>,
-    whole: Vec<T>,
+    pub(super) is_decaying: bool,
+    /// Where decay is a number for each feature.
+    pub(super) vector: Option<VectorDecay<T>>,
+    pub(super) mask: Vec<T>,
+    pub(super) sums: Vec<T>,
+    pub(super) whole: Vec<T>,
+    /// Whether an output is divided by the least that it may be.
+    pub(super) is_least: Vec<bool>,
+    /// Products of what goes into the map, before they become scores, if they are wanted.
+    pub(super) products: Option<Tile<T>>,
 }
 
 impl<T: Computed> Worker<T> {
-    fn new(kernels: &Kernels<T>, map: &Features<T>, chunk: usize, values: usize) -> Result<Self> {
+    pub(super) fn new(
+        kernels: &Kernels<T>,
+        map: &Features<T>,
+        chunk: usize,
+        values: usize,
+        has_vector_decay: bool,
+    ) -> Result<Self> {
         let scored = if map.is_polynomial() {
             map.key_dim
         } else {
@@ -67,15 +80,21 @@ impl<T: Computed> Worker<T> {
             z: zeros("a state", map.count.checked_add(64))?,
             decay: Decay::new(chunk)?,
             is_decaying: false,
+            vector: match has_vector_decay {
+                true => Some(VectorDecay::new(kernels, chunk, map.count)?),
+                false => None,
+            },
             mask: vec![T::ONE; room],
             sums: vec![T::ZERO; room],
             whole: vec![T::ZERO; room],
+            is_least: vec![false; room],
+            products: None,
         })
     }
 }
 
 /// A sequence's chunks, the last of which may be shorter.
-fn chunks(tokens: &Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn chunks(tokens: &Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
     let end = tokens.end;
     tokens
         .clone()
@@ -84,12 +103,16 @@ fn chunks(tokens: &Range<usize>, size: usize) -> impl Iterator<Item = Range<usiz
 }
 
 /// What all units share.
-struct Call<'a, T: Computed> {
-    arguments: &'a LinearAttention<'a>,
-    sizes: &'a Sizes,
-    map: &'a Features<T>,
-    kernels: &'static Kernels<T>,
-    chunk: usize,
+pub(super) struct Call<'a, T: Computed> {
+    pub(super) arguments: &'a LinearAttention<'a>,
+    pub(super) sizes: &'a Sizes,
+    pub(super) map: &'a Features<T>,
+    pub(super) kernels: &'static Kernels<T>,
+    pub(super) chunk: usize,
+}
+
+/// Where outputs and the last state go.
+struct Destination<'a> {
     out: &'a HeadsMut<'a>,
     last: Option<&'a State<HeadsMut<'a>>>,
 }
@@ -112,11 +135,7 @@ pub(crate) fn forward<T: Computed>(
     )?;
     let sequences = arguments.sequences();
     let longest = sequences.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
-    let chunk = arguments
-        .chunk_size
-        .unwrap_or_else(|| default_chunk(map.count, sizes.value_dim))
-        .min(longest)
-        .max(1);
+    let chunk = arguments.chunk(map.count, sizes.value_dim, longest);
     let units = sequences.len() * sizes.key_heads;
     let parts = parts(units, run.threads, sizes.value_dim, kernels.width());
     let call = Call {
@@ -125,27 +144,27 @@ pub(crate) fn forward<T: Computed>(
         map: &map,
         kernels,
         chunk,
-        out,
-        last,
     };
+    let to = Destination { out, last };
     let widest = (0..parts)
         .map(|p| part(p, parts, sizes.value_dim, kernels.width()).len())
         .max()
         .unwrap_or(0);
     run.share(
         units * parts,
-        || Worker::new(kernels, &map, chunk, widest),
+        || Worker::new(kernels, &map, chunk, widest, arguments.has_vector_decay()),
         |worker, task| {
             let (unit, p) = (task / parts, task % parts);
             let columns = part(p, parts, sizes.value_dim, kernels.width());
             let sequence = &sequences[unit / sizes.key_heads];
             let head = unit % sizes.key_heads;
-            call.unit(worker, sequence, head, columns, p == 0, run)
+            call.unit(worker, sequence, head, columns, p == 0, &to, run)
         },
     )
 }
 
 impl<T: Computed> Call<'_, T> {
+    #[allow(clippy::too_many_arguments)]
     fn unit(
         &self,
         worker: &mut Worker<T>,
@@ -153,6 +172,7 @@ impl<T: Computed> Call<'_, T> {
         head: usize,
         columns: Range<usize>,
         is_first: bool,
+        to: &Destination,
         run: &Run,
     ) -> Result<()> {
         let mut log = self.load_state(worker, sequence, head, &columns);
@@ -167,7 +187,14 @@ impl<T: Computed> Call<'_, T> {
                 let (scored, depth) = worker.keys.scored(self.map);
                 self.kernels.turn(scored, n, depth, &mut worker.turned);
                 for query in queries.clone() {
-                    self.give(worker, batch, query, tokens.clone(), &columns, log, true);
+                    self.give(
+                        worker,
+                        to.out,
+                        (batch, query),
+                        tokens.clone(),
+                        &columns,
+                        None,
+                    );
                 }
             }
             self.absorb(worker, n, columns.len());
@@ -176,16 +203,25 @@ impl<T: Computed> Call<'_, T> {
             for tokens in chunks(&sequence.tokens, self.chunk) {
                 run.control.check()?;
                 for query in queries.clone() {
-                    self.give(worker, batch, query, tokens.clone(), &columns, log, false);
+                    self.give(
+                        worker,
+                        to.out,
+                        (batch, query),
+                        tokens.clone(),
+                        &columns,
+                        Some(log),
+                    );
                 }
             }
         }
-        self.store_state(worker, sequence, head, &columns, is_first, log);
+        if let Some(last) = to.last {
+            self.store_state(worker, last, sequence, head, &columns, is_first, log);
+        }
         Ok(())
     }
 
     /// Loads the state, zeros if there is none, and returns its logarithm.
-    fn load_state(
+    pub(super) fn load_state(
         &self,
         worker: &mut Worker<T>,
         sequence: &Sequence,
@@ -213,18 +249,20 @@ impl<T: Computed> Call<'_, T> {
         log[0]
     }
 
-    fn store_state(
+    /// Stores the state of a head, or of some columns of its values; z and the logarithm with the
+    /// first ones.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn store_state(
         &self,
         worker: &mut Worker<T>,
+        state: &State<HeadsMut>,
         sequence: &Sequence,
         head: usize,
         columns: &Range<usize>,
         is_first: bool,
         log: T,
     ) {
-        let Some(State { s, z, log_scale }) = self.last else {
-            return;
-        };
+        let State { s, z, log_scale } = state;
         let s = s.at(sequence.number, head);
         for feature in 0..self.map.count {
             let row = &mut worker.out.row_mut(0)[..columns.len()];
@@ -245,7 +283,7 @@ impl<T: Computed> Call<'_, T> {
 
     /// Loads a chunk's keys and values and prepares their factors; returns the state's new
     /// logarithm.
-    fn load_keys(
+    pub(super) fn load_keys(
         &self,
         worker: &mut Worker<T>,
         batch: usize,
@@ -266,15 +304,28 @@ impl<T: Computed> Call<'_, T> {
             .keys
             .load(kernels, map, &keys, tokens.clone(), T::ONE);
         let values = arguments.v.at(batch, head);
-        worker.values.load(&values, tokens.clone(), columns.clone());
+        match values.block(tokens.clone(), columns.clone()) {
+            Some(block) if kernels.is_whole(columns.len()) => {
+                kernels.spread_block(&block, &mut worker.spread);
+            }
+            _ => {
+                let width = columns.len();
+                worker.values.load(&values, tokens.clone(), columns.clone());
+                kernels.spread(&worker.values, n, width, &mut worker.spread);
+            }
+        }
         if let Some(mask) = mask {
             worker.keys.clear_masked(mask);
             for (token, _) in mask.iter().enumerate().filter(|(_, m)| **m == T::ZERO) {
-                worker.values.row_mut(token).fill(T::ZERO);
+                worker.spread.clear_row(token);
             }
         }
-        kernels.spread(&worker.values, n, columns.len(), &mut worker.spread);
         let decay = arguments.decay.map(|decay| decay.at(batch, head));
+        if let (Some(vector), Some(decay)) = (&mut worker.vector, &decay) {
+            vector.prepare(kernels, decay, tokens.start, n, mask);
+            worker.is_decaying = false;
+            return log;
+        }
         // Scores that are polynomials are not zero where features are.
         worker.is_decaying =
             decay.is_some() || map.is_stabilised() || (map.is_polynomial() && mask.is_some());
@@ -290,8 +341,18 @@ impl<T: Computed> Call<'_, T> {
     }
 
     /// Adds the chunk that is loaded to the state.
-    fn absorb(&self, worker: &mut Worker<T>, n: usize, width: usize) {
+    pub(super) fn absorb(&self, worker: &mut Worker<T>, n: usize, width: usize) {
         let (kernels, m) = (self.kernels, self.map.count);
+        if let Some(vector) = &mut worker.vector {
+            vector.weigh_keys(kernels, &worker.keys.features, (n, m));
+            if self.arguments.normalize {
+                vector.keep_of(&mut worker.z[..m]);
+                kernels.column_sums(&vector.weighed, n, m, &mut worker.z);
+            }
+            let (keys, keep) = (&vector.weighed, vector.kept());
+            kernels.update(keys, &worker.spread, n, keep, (m, width), &mut worker.s);
+            return;
+        }
         let mut keep = Keep::All;
         if worker.is_decaying {
             let decay = &worker.decay;
@@ -311,79 +372,135 @@ impl<T: Computed> Call<'_, T> {
         kernels.update(keys, &worker.spread, n, keep, (m, width), &mut worker.s);
     }
 
-    /// Computes outputs of a query head: what the state gives, and where `is_causal` the chunk that
-    /// is loaded. `log` is the state's logarithm where that is all.
-    #[allow(clippy::too_many_arguments)]
+    /// Loads queries and multiplies their features by `outer`; where `is_causal`, makes their scores
+    /// with the chunk of keys that is loaded.
+    pub(super) fn ask(
+        &self,
+        worker: &mut Worker<T>,
+        (batch, query): (usize, usize),
+        tokens: Range<usize>,
+        outer: T,
+        is_causal: bool,
+    ) {
+        let (kernels, map) = (self.kernels, self.map);
+        let (n, m) = (tokens.len(), map.count);
+        let queries = self.arguments.q.at(batch, query);
+        worker.queries.load(kernels, map, &queries, tokens, outer);
+        if !is_causal {
+            worker.sums[..n].fill(T::ZERO);
+            return;
+        }
+        let scores = &mut worker.scores;
+        if let Some(vector) = &mut worker.vector {
+            let (queries, keys) = (&worker.queries.features, &worker.keys.features);
+            vector.scores(kernels, queries, keys, (n, m), scores);
+            vector.weigh_queries(kernels, queries, (n, m));
+        } else {
+            let (scored, depth) = worker.queries.scored(map);
+            kernels.scores(scored, &worker.turned, depth, (n, n), Shape::Lower, scores);
+            if let Some(products) = &mut worker.products {
+                for row in 0..n {
+                    products.row_mut(row)[..=row].copy_from_slice(&scores.row(row)[..=row]);
+                }
+            }
+            map.finish(scores, (n, n), Shape::Lower);
+        }
+        let table = worker.is_decaying.then_some(&worker.decay.table);
+        kernels.finish_scores(scores, table, &mut worker.sums[..n]);
+    }
+
+    /// What outputs of the queries that are loaded are multiplied by, to `worker.whole`, and which
+    /// of them are divided by the least that they may be. `log` is the state's logarithm where
+    /// that is all they see.
+    pub(super) fn divide(&self, worker: &mut Worker<T>, n: usize, log: Option<T>) {
+        let (arguments, map) = (self.arguments, self.map);
+        let whole = &mut worker.whole[..n];
+        if arguments.normalize {
+            let reading = match &worker.vector {
+                Some(vector) => &vector.weighed,
+                None => &worker.queries.features,
+            };
+            self.kernels.dots(reading, map.count, &worker.z, whole);
+        }
+        let is_decaying = log.is_none() && worker.is_decaying;
+        for (t, factor) in whole.iter_mut().enumerate() {
+            // The logarithm by which the row of outputs was divided.
+            let row_log = match map.is_stabilised() {
+                true => (worker.queries.logs[t] + log.unwrap_or(worker.decay.logs[t])).wide(),
+                false => 0.0,
+            };
+            if !arguments.normalize {
+                *factor = T::of(row_log.exp());
+                continue;
+            }
+            let of_state = if is_decaying {
+                worker.decay.of_state[t]
+            } else {
+                T::ONE
+            };
+            let least = match map.is_stabilised() {
+                true => T::of(arguments.eps * (-row_log).exp()),
+                false => T::of(arguments.eps),
+            };
+            let d = *factor * of_state + worker.sums[t];
+            worker.is_least[t] = d < least && -d < least;
+            *factor = reciprocal(d, least);
+        }
+    }
+
+    /// Computes outputs of a query head: what the state gives, and where there is no `log`, the chunk
+    /// that is loaded. `log` is the state's logarithm where that is all.
     fn give(
         &self,
         worker: &mut Worker<T>,
-        batch: usize,
-        query: usize,
+        out: &HeadsMut,
+        (batch, query): (usize, usize),
         tokens: Range<usize>,
         columns: &Range<usize>,
-        log: T,
-        is_causal: bool,
+        log: Option<T>,
     ) {
-        let (arguments, kernels, map) = (self.arguments, self.kernels, self.map);
-        let (n, width, m) = (tokens.len(), columns.len(), map.count);
-        let queries = arguments.q.at(batch, query);
-        worker
-            .queries
-            .load(kernels, map, &queries, tokens.clone(), map.outer);
-        let mut of_state = None;
-        if is_causal {
-            let (scored, depth) = worker.queries.scored(map);
-            let scores = &mut worker.scores;
-            kernels.scores(scored, &worker.turned, depth, (n, n), Shape::Lower, scores);
-            map.finish(scores, (n, n), Shape::Lower);
-            let table = worker.is_decaying.then_some(&worker.decay.table);
-            kernels.finish_scores(scores, table, &mut worker.sums[..n]);
-            of_state = worker.is_decaying.then_some(&worker.decay.of_state[..]);
-        } else {
-            worker.sums[..n].fill(T::ZERO);
+        let (kernels, map) = (self.kernels, self.map);
+        let (n, width) = (tokens.len(), columns.len());
+        let is_causal = log.is_none();
+        self.ask(worker, (batch, query), tokens.clone(), map.outer, is_causal);
+        let has_factor = self.arguments.normalize || map.is_stabilised();
+        if has_factor {
+            self.divide(worker, n, log);
         }
-        // The logarithm by which the row of outputs was divided.
-        let row_log = |t: usize| {
-            let of_keys = if is_causal { worker.decay.logs[t] } else { log };
-            (worker.queries.logs[t] + of_keys).wide()
+        let reading = match &worker.vector {
+            Some(vector) => &vector.weighed,
+            None => &worker.queries.features,
         };
-        let whole = &mut worker.whole[..n];
-        if arguments.normalize {
-            kernels.dots(&worker.queries.features, m, &worker.z, whole);
-            for (t, factor) in whole.iter_mut().enumerate() {
-                let of_state = of_state.map_or(T::ONE, |factors| factors[t]);
-                let least = match map.is_stabilised() {
-                    true => arguments.eps * (-row_log(t)).exp(),
-                    false => arguments.eps,
-                };
-                *factor = reciprocal(*factor * of_state + worker.sums[t], T::of(least));
-            }
-        } else if map.is_stabilised() {
-            for (t, factor) in whole.iter_mut().enumerate() {
-                *factor = T::of(row_log(t).exp());
-            }
-        }
-        let has_factor = arguments.normalize || map.is_stabilised();
         let weighted = is_causal.then_some(Weighted {
             scores: &worker.scores,
             values: &worker.spread,
             tokens: n,
             kind: Kind::Lower,
         });
+        let is_decaying = is_causal && worker.is_decaying;
+        let out = out.at(batch, query);
+        let block = match kernels.is_whole(width) {
+            true => out.block(tokens.clone(), columns.clone()),
+            false => None,
+        };
         kernels.outputs(
-            Some((&worker.queries.features, &worker.s, m)),
+            Some((reading, &worker.s, map.count)),
             false,
             weighted.as_ref(),
             Factors {
-                state: of_state,
+                state: is_decaying.then_some(&worker.decay.of_state[..]),
                 whole: has_factor.then_some(&worker.whole[..]),
             },
             (n, width),
-            &mut worker.out,
+            match &block {
+                Some(block) => Out::Block(block),
+                None => Out::Tile(&mut worker.out),
+            },
         );
-        let out = self.out.at(batch, query);
-        for (row, t) in tokens.enumerate() {
-            out.store_row(t, columns.start, &worker.out.row(row)[..width]);
+        if block.is_none() {
+            for (row, t) in tokens.enumerate() {
+                out.store_row(t, columns.start, &worker.out.row(row)[..width]);
+            }
         }
     }
 }

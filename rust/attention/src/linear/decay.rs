@@ -100,9 +100,8 @@ impl<T: Computed> Decay<T> {
             let (mut row, mut column) = (sum, sum);
             self.logs[t] = T::ZERO;
             if let Some(logs) = logs {
-                most = most + g;
-                // NaN goes through.
-                if !(logs[t] <= most) {
+                most += g;
+                if logs[t] > most || logs[t].wide().is_nan() {
                     most = logs[t];
                 }
                 if most != nothing {

@@ -1,5 +1,8 @@
 //! AVX-512: registers of 64 bytes, 32 of them.
 
+// Rows keep their numbers.
+#![allow(clippy::needless_range_loop)]
+
 use std::arch::x86_64::*;
 
 use super::Simd;
@@ -12,14 +15,17 @@ const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
 macro_rules! avx512 {
     ($type:ty, $register:ty, $lanes:literal, $set1:ident, $load:ident, $store:ident, $add:ident,
-     $sub:ident, $mul:ident, $div:ident, $fma:ident, $max:ident, $min:ident, $round:ident,
+     $sub:ident, $mul:ident, $fma:ident, $max:ident, $min:ident, $round:ident,
      $scale:ident, $compare:ident, $blend:ident, $zero:ident, $sum:ident, $transpose:path) => {
+        // One reason for all blocks, which is said below.
+        #[allow(clippy::undocumented_unsafe_blocks)]
         impl Simd for Avx512<$type> {
             type T = $type;
             type V = $register;
             const LANES: usize = $lanes;
 
-            // SAFETY: all below: the caller's promise is what the intrinsics need.
+            // SAFETY: all blocks: the caller's promise, that the machine has the instructions and
+            // pointers are good, is what intrinsics need.
             #[inline(always)]
             unsafe fn splat(x: $type) -> $register {
                 unsafe { $set1(x) }
@@ -43,10 +49,6 @@ macro_rules! avx512 {
             #[inline(always)]
             unsafe fn mul(a: $register, b: $register) -> $register {
                 unsafe { $mul(a, b) }
-            }
-            #[inline(always)]
-            unsafe fn div(a: $register, b: $register) -> $register {
-                unsafe { $div(a, b) }
             }
             #[inline(always)]
             unsafe fn mul_add(a: $register, b: $register, c: $register) -> $register {
@@ -99,7 +101,6 @@ avx512!(
     _mm512_add_ps,
     _mm512_sub_ps,
     _mm512_mul_ps,
-    _mm512_div_ps,
     _mm512_fmadd_ps,
     _mm512_max_ps,
     _mm512_min_ps,
@@ -121,7 +122,6 @@ avx512!(
     _mm512_add_pd,
     _mm512_sub_pd,
     _mm512_mul_pd,
-    _mm512_div_pd,
     _mm512_fmadd_pd,
     _mm512_max_pd,
     _mm512_min_pd,

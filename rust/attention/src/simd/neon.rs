@@ -10,15 +10,18 @@ pub(crate) struct Neon<T>(std::marker::PhantomData<T>);
 
 macro_rules! neon {
     ($type:ty, $register:ty, $lanes:literal, $dup:ident, $load:ident, $store:ident, $add:ident,
-     $sub:ident, $mul:ident, $div:ident, $fma:ident, $greater:ident, $less:ident, $round:ident,
+     $sub:ident, $mul:ident, $fma:ident, $greater:ident, $less:ident, $round:ident,
      $to_int:ident, $shift:ident, $sub_int:ident, $add_int:ident, $dup_int:ident, $left:ident,
      $cast:ident, $select:ident, $sum:ident, $bias:literal, $mantissa:literal, $transpose:path) => {
+        // One reason for all blocks, which is said below.
+        #[allow(clippy::undocumented_unsafe_blocks)]
         impl Simd for Neon<$type> {
             type T = $type;
             type V = $register;
             const LANES: usize = $lanes;
 
-            // SAFETY: all below: the caller's promise is what the intrinsics need.
+            // SAFETY: all blocks: the caller's promise, that the machine has the instructions and
+            // pointers are good, is what intrinsics need.
             #[inline(always)]
             unsafe fn splat(x: $type) -> $register {
                 unsafe { $dup(x) }
@@ -42,10 +45,6 @@ macro_rules! neon {
             #[inline(always)]
             unsafe fn mul(a: $register, b: $register) -> $register {
                 unsafe { $mul(a, b) }
-            }
-            #[inline(always)]
-            unsafe fn div(a: $register, b: $register) -> $register {
-                unsafe { $div(a, b) }
             }
             #[inline(always)]
             unsafe fn mul_add(a: $register, b: $register, c: $register) -> $register {
@@ -104,7 +103,6 @@ neon!(
     vaddq_f32,
     vsubq_f32,
     vmulq_f32,
-    vdivq_f32,
     vfmaq_f32,
     vcgtq_f32,
     vcltq_f32,
@@ -132,7 +130,6 @@ neon!(
     vaddq_f64,
     vsubq_f64,
     vmulq_f64,
-    vdivq_f64,
     vfmaq_f64,
     vcgtq_f64,
     vcltq_f64,

@@ -55,10 +55,6 @@ macro_rules! plain {
                 each!(i => a[i] * b[i])
             }
             #[inline(always)]
-            unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
-                each!(i => a[i] / b[i])
-            }
-            #[inline(always)]
             unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
                 // Rounded twice: without the instruction, once would be a call for every number.
                 each!(i => a[i] * b[i] + c[i])

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from attention.cases import THREADS
+from attentions.cases import THREADS
 
 PERCENTILES = (50.0, 99.0, 99.9)
 # A turn is this many times as long as one of other cases: a thousandth of the calls must be many.

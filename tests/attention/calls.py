@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from attention import maps, reference
 from attention.favor_formula import matrix
-from attention.reference import Answer, Array, Inputs, wide
+from attention.reference import Answer, Array, Inputs, Sizes, wide
 from corekit.attention import (
     ExponentialLimit,
     Favor,
@@ -180,6 +180,25 @@ class Call:
             decay=decay,
         )
 
+    def but(self, **changes: Any) -> Call:
+        return replace(self, **changes)
+
+    def part(self, tokens: slice | Array, initial: State | None, **changes: Any) -> Call:
+        """Return the call on some of the tokens, from a state."""
+
+        def cut(x: Array | None) -> Any:
+            return x if x is None or x.ndim == 1 else x[:, tokens]
+
+        return Call(
+            self.case.but(T=self.q[:, tokens].shape[1], **changes),
+            cut(self.q),
+            cut(self.k),
+            cut(self.v),
+            decay=cut(self.decay),
+            mask=cut(self.mask),
+            initial=initial,
+        )
+
     @cached_property
     def inputs(self) -> Inputs:
         """What the reference gets."""
@@ -188,6 +207,15 @@ class Call:
     @cached_property
     def expected(self) -> Answer:
         return reference.linear_attention(self.inputs)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        return reference.sizes(self.inputs, self.expected)
+
+
+def each(*options: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return options of calls, to go through."""
+    return options
 
 
 def poisoned(shape: tuple[int, ...], dtype: str) -> Array:
@@ -282,7 +310,9 @@ def inputs(call: Call) -> Inputs:
         s, given_z = true_state(call.initial, dtype)
         z = z if given_z is None else given_z
     return Inputs(
-        *(wide(x, dtype) for x in (call.q, call.k, call.v)),
+        wide(call.q, dtype),
+        wide(call.k, dtype),
+        wide(call.v, dtype),
         g=g,
         mask=np.ones((B, T), bool) if call.mask is None else call.mask,
         s=s,
@@ -312,7 +342,8 @@ def roundings(call: Call) -> float:
             y = np.where(np.isfinite(x), x, 0).astype(np.float64) * call.inputs.scale**0.5
             steps += 4 * float((abs(y) @ w.T + (y * y).sum(axis=-1, keepdims=True) / 2).max())
     if case.map == "exp":
-        steps += 4 * float(np.nanmax(abs(call.inputs.k)) + np.nanmax(abs(call.inputs.q)))
+        both = np.concatenate([call.inputs.q.ravel(), call.inputs.k.ravel()])
+        steps += 8 * float(abs(both[np.isfinite(both)]).max(initial=0))
     return steps
 
 
@@ -334,15 +365,17 @@ def check(call: Call, out: Array, state: State | None = None, *, promise: bool =
     assert (out.dtype, out.shape) == (DTYPES[case.dtype], expected.out.shape)
     unit = float(np.finfo(case.sums).eps) / 2
     near = unit * roundings(call)
-    bound = near * expected.out_size + np.finfo(case.sums).tiny
+    bound = near * call.sizes.out + np.finfo(case.sums).tiny
     if case.dtype != case.sums:
         bound += abs(expected.out) * (2.0**-8 if case.dtype == "bfloat16" else 2.0**-11) + 2.0**-24
     off = abs(wide(out, case.wide) - expected.out)
     # A normaliser that is zero but for roundings has either sign.
-    off[expected.unsure] = 0
+    off[call.sizes.unsure] = 0
     assert (off <= bound).all(), _worst(case, off, bound)
     if promise and out.size:
-        assert error(out, expected.out) <= PROMISED[case.dtype], case
+        # Exponents of random features are sums, whose errors grow with their size.
+        limit = PROMISED[case.dtype] * max(1.0, roundings(call) / 64)
+        assert error(out, expected.out) <= limit, str(case)
     if state is not None and state.s is not None:
         check_state(call, state, near)
 
@@ -357,16 +390,16 @@ def check_state(call: Call, state: State, near: float) -> None:
     assert (state.z is not None) == case.normalize
     assert (state.log_scale is not None) == is_favor
     s, z = true_state(state, case.wide)
-    pairs = [(s, expected.s, expected.s_size)]
+    pairs = [(s, expected.s, call.sizes.s)]
     if z is not None:
         assert state.z is not None
         assert (state.z.shape, state.z.dtype) == ((N, H, m), np.dtype(case.sums))
-        pairs.append((z[..., None], expected.z[..., None], expected.z_size[..., None]))
+        pairs.append((z[..., None], expected.z[..., None], call.sizes.z[..., None]))
     if state.log_scale is not None:
         assert (state.log_scale.shape, state.log_scale.dtype) == ((N, H), np.dtype(case.sums))
         empty = np.isneginf(state.log_scale)
         assert (state.s[empty] == 0).all()
-        assert (empty == (expected.z_size.max(axis=-1, initial=0) == 0)).all() or not case.normalize
+        assert (empty == (call.sizes.z.max(axis=-1, initial=0) == 0)).all() or not case.normalize
     for got, wanted, size in pairs:
         # What is far below the largest feature may underflow.
         bound = near * (size + 1e-30 * size.max(axis=(2, 3), initial=0, keepdims=True))
@@ -404,7 +437,7 @@ LENGTHS = st.sampled_from([0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100]) | st.
 
 
 @st.composite
-def cases(draw: st.DrawFn, **fixed: Any) -> Case:
+def cases(draw: st.DrawFn, /, **fixed: Any) -> Case:
     """Any case of a few tokens; options that are fixed are those given."""
     name = draw(st.sampled_from(list(MAPS)))
     causal = draw(st.booleans())
@@ -414,7 +447,9 @@ def cases(draw: st.DrawFn, **fixed: Any) -> Case:
     cuts = sorted(draw(st.lists(st.integers(0, T), max_size=4))) if packed else []
     case = Case(
         T=T,
-        D=draw(st.sampled_from([1, 2, 3, 7])) if "taylor" in name or "limit" in name else draw(HEADS),
+        D=draw(st.sampled_from([1, 2, 3, 7]))
+        if "taylor" in name or "limit" in name
+        else draw(HEADS),
         V=draw(HEADS),
         B=1 if packed else draw(st.sampled_from([1, 2])),
         H=draw(st.sampled_from([1, 2, 3])),

@@ -16,7 +16,7 @@ and chunks of C:
 
 from __future__ import annotations
 
-from attention.cases import FAVOR_FEATURES, Shape
+from attentions.cases import FAVOR_FEATURES, Shape
 
 LOAD_BYTES = {"float64": 8, "bfloat16": 2}
 

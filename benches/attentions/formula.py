@@ -83,7 +83,7 @@ def _slope(x: Floats) -> Floats:
 
 
 def _prefix(q: Floats, k: Floats, v: Floats, decay: Floats | None) -> tuple[Floats, Floats]:
-    """Return phi(q_t) S_t and phi(q_t) z_t, the latter as a column: values get a one beside them."""
+    """Return phi(q_t) S_t, and phi(q_t) z_t as a column: values get a one beside them."""
     values = np.concatenate((v, np.ones_like(v[..., :1])), axis=-1)
     state = np.zeros((q.shape[1], q.shape[2], values.shape[2]))
     both = np.empty(values.shape)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from attention.tools import Job, Step, Tool, library
+from attentions.tools import Job, Step, Tool, library
 
 
 class _Torch(Tool):

@@ -145,6 +145,7 @@ def _chunked(tool: str, name: str = "") -> list[Entry]:
 
 def _decode(name: str, heads: int, dim: int, *, threads: tuple[int, ...]) -> Case:
     """Return a case of one token after the other: all forms of each tool."""
+    forms: tuple[tuple[Stepped, str], ...] = (("plain-step", ""), ("step", "-elu1"))
     entries = [
         Entry(
             f"{tool}{ending}{'' if number == 1 else f'-{number}-threads'}",
@@ -155,7 +156,7 @@ def _decode(name: str, heads: int, dim: int, *, threads: tuple[int, ...]) -> Cas
             threads=number,
         )
         for tool in ("corekit", "torch", "jax")
-        for computes, ending in (("plain-step", ""), ("step", "-elu1"))
+        for computes, ending in forms
         # JAX takes as many threads as it likes.
         for number in (threads if tool != "jax" else (THREADS,))
     ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attention import jax_tools, torch_tools
-from attention.tools import (
+from attentions import jax_tools, torch_tools
+from attentions.tools import (
     Copy,
     Corekit,
     CorekitGradient,

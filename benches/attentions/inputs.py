@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attention import formula
-from attention.cases import Shape
+from attentions import formula
+from attentions.cases import Shape
 
 DECAY_DIVISOR = 16
 SOFTMAX_ROWS = 32  # that are judged

@@ -1,4 +1,4 @@
-"""The nursery: `python -m attention.worker SOCKET`, in the peers' environment.
+"""The nursery: `python -m attentions.worker SOCKET`, in the peers' environment.
 
 It draws the arrays of a case once and forks a worker for every tool (see `workers`).
 """
@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from attention import tail
-from attention.cases import Shape
-from attention.flops import flops, moved_bytes
-from attention.inputs import Floats, Inputs, drawn
-from attention.registry import TOOLS
-from attention.tools import Job, Tool
+from attentions import tail
+from attentions.cases import Shape
+from attentions.flops import flops, moved_bytes
+from attentions.inputs import Floats, Inputs, drawn
+from attentions.registry import TOOLS
+from attentions.tools import Job, Tool
 from memory import Growth
 from workers import nurse
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attention.cases import THREADS, Case, Entry
+from attentions.cases import THREADS, Case, Entry
 from workers import (
     SETTLE_SECONDS,
     FailedError,
@@ -75,7 +75,7 @@ class Bench:
             "MKL_NUM_THREADS": threads,
         }
         with (
-            nursery(self.python, "attention.worker", wanted, settings) as home,
+            nursery(self.python, "attentions.worker", wanted, settings) as home,
             contextlib.ExitStack() as stack,
         ):
             stack.callback(_close, workers)

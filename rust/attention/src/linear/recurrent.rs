@@ -1,0 +1,251 @@
+//! One token, in place: S = e^g S + φ(k) vᵀ, o = φ(q) S.
+
+use std::ptr;
+
+use corekit_base::aligned::Aligned;
+use corekit_base::array::Dtype;
+
+use super::{State, reciprocal};
+use crate::error::{Error, Result};
+use crate::features::{FeatureMap, Features, Side};
+use crate::heads::{Heads, HeadsMut};
+use crate::kernels::step::Step;
+use crate::kernels::{Computed, Kernels};
+use crate::run::Run;
+use crate::tiles::{Tile, zeros};
+
+/// Bytes of all states above which threads are asked to help.
+const SHARED_BYTES: usize = 512 << 10;
+
+/// The arguments of one step; time is an axis of length 1.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearAttentionStep<'a> {
+    /// [batch, query heads, 1, key dimension].
+    pub q: Heads<'a>,
+    /// [batch, key heads, 1, key dimension].
+    pub k: Heads<'a>,
+    /// [batch, key heads, 1, value dimension].
+    pub v: Heads<'a>,
+    /// [batch, key heads, 1, 1 or key dimension].
+    pub decay: Option<Heads<'a>>,
+    /// The map of queries and keys.
+    pub map: FeatureMap,
+    /// Whether outputs are divided by φ(q)·z.
+    pub normalize: bool,
+    /// The least that they are divided by.
+    pub eps: f64,
+    /// What φ(q) S is multiplied by.
+    pub scale: f64,
+}
+
+/// What a worker keeps from head to head.
+struct Worker<T> {
+    queries: Side<T>,
+    keys: Side<T>,
+    values: Aligned<T>,
+    decay: Aligned<T>,
+    z: Aligned<T>,
+    factors: Vec<T>,
+    out: Tile<T>,
+}
+
+impl<T: Computed> Worker<T> {
+    fn new(map: &Features<T>, group: usize, value_dim: usize) -> Result<Self> {
+        let numbers = |len: usize| zeros("a row", len.checked_add(64));
+        Ok(Self {
+            queries: Side::new(map, group)?,
+            keys: Side::new(map, 1)?,
+            values: numbers(value_dim)?,
+            decay: numbers(map.count)?,
+            z: numbers(map.count)?,
+            factors: vec![T::ZERO; group],
+            out: Tile::new(group, value_dim)?,
+        })
+    }
+}
+
+impl LinearAttentionStep<'_> {
+    /// Changes the state and computes outputs, [batch, query heads, 1, value dimension].
+    ///
+    /// The state is dense, in the type that is computed in.
+    ///
+    /// # Errors
+    /// When shapes do not fit or memory is refused.
+    pub fn run(&self, state: &State<HeadsMut>, out: &HeadsMut, run: &Run) -> Result<()> {
+        match self.q.dtype() {
+            Dtype::F64 => self.run_in::<f64>(state, out, run),
+            _ => self.run_in::<f32>(state, out, run),
+        }
+    }
+
+    fn run_in<T: Computed>(
+        &self,
+        state: &State<HeadsMut>,
+        out: &HeadsMut,
+        run: &Run,
+    ) -> Result<()> {
+        let [batch, query_heads, _, key_dim] = self.q.shape();
+        let [_, key_heads, _, value_dim] = self.v.shape();
+        let m = self.map.features(key_dim)?;
+        let decay = self.decay.map(|decay| decay.shape());
+        let last = decay.map_or(1, |shape| if shape[3] == m { m } else { 1 });
+        let fits = [
+            self.k.shape() == [batch, key_heads, 1, key_dim],
+            self.v.shape() == [batch, key_heads, 1, value_dim],
+            key_heads > 0 && query_heads % key_heads == 0 || key_heads == query_heads,
+            decay.is_none_or(|shape| shape == [batch, key_heads, 1, last]),
+            state.s.shape() == [batch, key_heads, m, value_dim],
+            size_of::<T>() == state.s.dtype().size(),
+            state
+                .z
+                .is_none_or(|z| z.shape() == [batch, key_heads, 1, m]),
+            state
+                .log_scale
+                .is_none_or(|log| log.shape() == [batch, key_heads, 1, 1]),
+            state.z.is_some() == self.normalize,
+            state.log_scale.is_some() == self.map.is_stabilised(),
+            out.shape() == [batch, query_heads, 1, value_dim],
+        ];
+        if fits.contains(&false) {
+            return Err(Error::InvalidArgument(
+                "q, k, v, decay, the state and out must have shapes that fit each other".into(),
+            ));
+        }
+        let units = batch * key_heads;
+        let bytes = units * m * value_dim * size_of::<T>();
+        let run = Run {
+            threads: if bytes < SHARED_BYTES { 1 } else { run.threads },
+            ..*run
+        };
+        let map = Features::<T>::new(&self.map, key_dim, self.scale, self.normalize, run.level)?;
+        let group = query_heads / key_heads.max(1);
+        run.share(
+            units,
+            || Worker::new(&map, group, value_dim),
+            |worker, unit| {
+                let (batch, head) = (unit / key_heads, unit % key_heads);
+                self.head(worker, &map, (batch, head, group), state, out, &run);
+                Ok(())
+            },
+        )
+    }
+
+    fn head<T: Computed>(
+        &self,
+        worker: &mut Worker<T>,
+        map: &Features<T>,
+        (batch, head, group): (usize, usize, usize),
+        state: &State<HeadsMut>,
+        out: &HeadsMut,
+        run: &Run,
+    ) {
+        let kernels: &Kernels<T> = T::kernels(run.level);
+        let (m, value_dim) = (map.count, self.v.shape()[3]);
+        let (keys, queries) = (&mut worker.keys, &mut worker.queries);
+        keys.load(kernels, map, &self.k.at(batch, head), 0..1, T::ONE);
+        let rows = self.q.across(batch, head * group, group);
+        queries.load(kernels, map, &rows, 0..group, map.outer);
+        let values = &mut worker.values[..value_dim];
+        self.v.at(batch, head).load_row(0, 0, values);
+
+        // What the state keeps: nothing to do, one factor, or one for each feature.
+        let mut decay_step = 0;
+        let mut kept = false;
+        worker.decay[0] = T::ZERO;
+        if let Some(decay) = self.decay {
+            kept = true;
+            let decay = decay.at(batch, head);
+            decay_step = usize::from(decay.columns() == m && m > 1);
+            let len = if decay_step == 1 { m } else { 1 };
+            decay.load_row(0, 0, &mut worker.decay[..len]);
+        }
+        let mut log = T::ZERO;
+        if let Some(log_scale) = state.log_scale {
+            // S and z are divided by e^M; M = max(M + g, the key's logarithm).
+            kept = true;
+            let mut old = [T::ZERO];
+            log_scale.read_at(batch, head).load_row(0, 0, &mut old);
+            let before = old[0] + worker.decay[0];
+            let of_key = keys.logs[0];
+            log = if of_key <= before { before } else { of_key };
+            worker.decay[0] = before + -log;
+            let factor = T::of((of_key + -log).wide().exp());
+            kernels.scale_rows(&mut keys.features, m, &[factor]);
+            log_scale.at(batch, head).store_row(0, 0, &[log]);
+        }
+        if kept {
+            let len = if decay_step == 1 { m } else { 1 };
+            let (from, to) = (&worker.decay, &mut worker.z);
+            kernels.exps(from, to, len);
+            worker.decay[..len].copy_from_slice(&worker.z[..len]);
+        }
+
+        let key = keys.features.row(0);
+        if let Some(z) = state.z {
+            let (before, z) = (z.read_at(batch, head), z.at(batch, head));
+            before.load_row(0, 0, &mut worker.z[..m]);
+            for (i, z) in worker.z[..m].iter_mut().enumerate() {
+                let factor = if kept {
+                    worker.decay[i * decay_step]
+                } else {
+                    T::ONE
+                };
+                *z = *z * factor + key[i];
+            }
+            z.store_row(0, 0, &worker.z[..m]);
+        }
+        let start = state.s.start(batch, head).cast::<T>();
+        let step = Step {
+            s: start,
+            stride: value_dim,
+            features: m,
+            values: value_dim,
+            decay: if kept {
+                worker.decay.as_ptr()
+            } else {
+                ptr::null()
+            },
+            decay_step,
+            k: key.as_ptr(),
+            v: worker.values.as_ptr(),
+            q: queries.features.as_ptr(),
+            q_stride: queries.features.stride(),
+            queries: group,
+            out: worker.out.as_mut_ptr(),
+            out_stride: worker.out.stride(),
+        };
+        if group == 0 {
+            return;
+        }
+        #[allow(unsafe_code)]
+        // SAFETY: the state is dense and of this type and shape, as `State` says and `run_in`
+        // checked; rows of the others have the sizes that were loaded.
+        unsafe {
+            kernels.step(&step);
+        }
+        let out = out.across(batch, head * group, group);
+        let factors = &mut worker.factors[..group];
+        if self.normalize {
+            kernels.dots(&queries.features, m, &worker.z, factors);
+        }
+        for (query, factor) in factors.iter_mut().enumerate() {
+            let row = &mut worker.out.row_mut(query)[..value_dim];
+            let row_log = (queries.logs[query] + log).wide();
+            if self.normalize {
+                let least = match map.is_stabilised() {
+                    true => self.eps * (-row_log).exp(),
+                    false => self.eps,
+                };
+                *factor = reciprocal(*factor, T::of(least));
+            } else if map.is_stabilised() {
+                *factor = T::of(row_log.exp());
+            } else {
+                *factor = T::ONE;
+            }
+            for x in row.iter_mut() {
+                *x = *x * *factor;
+            }
+            out.store_row(query, 0, row);
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! `corekit.attention`.
+
+use corekit_attention::{
+    Error, Favor, FeatureMap, Gradients, Heads, HeadsMut, LinearAttention, LinearAttentionStep,
+    Place, Result, Run, SoftmaxAttention, State,
+};
+use corekit_base::control::Control;
+use corekit_base::simd::Level;
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use pyo3::prelude::*;
+
+use crate::arrays::{Array, load_numpy};
+use crate::enter::{enter, enter_briefly};
+use crate::errors::{invalid_argument, raise_attention as raise};
+
+/// Operations that are done before a thread would have been started and the wait been noticed.
+const BRIEF: f64 = 1e9;
+
+/// A feature map: what `corekit.attention` has as names and objects.
+#[pyclass(module = "corekit._core", name = "FeatureMap", frozen)]
+pub(crate) struct PyFeatureMap {
+    map: FeatureMap,
+}
+
+#[pymethods]
+impl PyFeatureMap {
+    #[new]
+    #[pyo3(signature = (name, *, n_features = 0, order = 0, orthogonal = true, seed = 0))]
+    fn new(
+        name: &str,
+        n_features: usize,
+        order: u32,
+        orthogonal: bool,
+        seed: u128,
+    ) -> PyResult<Self> {
+        let map = match name {
+            "favor" => FeatureMap::Favor(Favor {
+                n_features,
+                orthogonal,
+                seed,
+            }),
+            "taylor" => FeatureMap::Taylor(order),
+            "exponential_limit" => FeatureMap::ExponentialLimit(order),
+            name => FeatureMap::named(name)
+                .ok_or_else(|| invalid_argument(&format!("feature_map has no {name:?}")))?,
+        };
+        Ok(Self { map })
+    }
+
+    fn features_for(&self, key_dim: usize) -> PyResult<usize> {
+        self.map.features(key_dim).map_err(|error| raise(&error))
+    }
+
+    /// The features of rows of a matrix.
+    #[pyo3(signature = (x, out, scale, *, threads, level))]
+    fn apply(
+        &self,
+        x: Array<'_>,
+        out: Array<'_>,
+        scale: f64,
+        threads: usize,
+        level: Option<&str>,
+    ) -> PyResult<()> {
+        let py = x.py();
+        let work = out.elements() as f64 * 100.0;
+        #[allow(unsafe_code)]
+        // SAFETY: as in `linear_attention`.
+        let (x, out) = unsafe { (x.matrix()?, out.matrix_mut()?) };
+        run(py, work, threads, level, |run| {
+            self.map.apply(&x, &out, scale, run)
+        })
+    }
+
+    /// Favor's matrix.
+    fn projection<'py>(
+        &self,
+        py: Python<'py>,
+        key_dim: usize,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        load_numpy(py)?;
+        let FeatureMap::Favor(favor) = self.map else {
+            return Err(invalid_argument("projection is of favor alone"));
+        };
+        let rows = run(py, f64::INFINITY, 1, None, |run| {
+            favor.projection(key_dim, run.level)
+        })?;
+        rows.into_pyarray(py).reshape([favor.n_features, key_dim])
+    }
+}
+
+/// Arrays of a state: s, z, log_scale.
+type StateArrays<'py> = (Array<'py>, Option<Array<'py>>, Option<Array<'py>>);
+
+/// The options that the forward and the backward pass share.
+struct Options<'a, 'py> {
+    map: &'a PyFeatureMap,
+    causal: bool,
+    normalize: bool,
+    eps: f64,
+    scale: f64,
+    decay: Option<Array<'py>>,
+    initial: Option<StateArrays<'py>>,
+    cu_seqlens: Option<PyReadonlyArray1<'py, i64>>,
+    key_mask: Option<Array<'py>>,
+    chunk_size: usize,
+}
+
+impl Options<'_, '_> {
+    /// The arguments of the core.
+    ///
+    /// # Safety
+    /// As of [`heads`], for all arrays.
+    #[allow(unsafe_code)]
+    // SAFETY: that is all it needs.
+    unsafe fn arguments<'a>(
+        &'a self,
+        q: &'a Array<'_>,
+        k: &'a Array<'_>,
+        v: &'a Array<'_>,
+    ) -> PyResult<LinearAttention<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(LinearAttention {
+                q: heads(q, BTHD)?,
+                k: heads(k, BTHD)?,
+                v: heads(v, BTHD)?,
+                decay: self.decay.as_ref().map(|x| heads(x, BTHD)).transpose()?,
+                key_mask: self.key_mask.as_ref().map(|x| mask(x)).transpose()?,
+                cu_seqlens: self
+                    .cu_seqlens
+                    .as_ref()
+                    .map(|ends| ends.as_slice())
+                    .transpose()?,
+                initial: self
+                    .initial
+                    .as_ref()
+                    .map(|x| state(x, |place| Heads::new(place)))
+                    .transpose()?,
+                causal: self.causal,
+                map: self.map.map,
+                normalize: self.normalize,
+                eps: self.eps,
+                scale: self.scale,
+                chunk_size: (self.chunk_size > 0).then_some(self.chunk_size),
+            })
+        }
+    }
+
+    /// About how many operations the forward pass takes.
+    fn work(&self, q: &Array<'_>, v: &Array<'_>) -> PyResult<f64> {
+        let (_, [batch, time, heads, key_dim], _) = q.parts()?;
+        let (_, [_, _, _, value_dim], _) = v.parts()?;
+        let m = self
+            .map
+            .map
+            .features(key_dim)
+            .map_err(|error| raise(&error))?;
+        let (rows, m, v) = ((batch * heads * time) as f64, m as f64, value_dim as f64);
+        Ok(rows * (4.0 * m * v + 64.0 * (m + v)))
+    }
+}
+
+/// Outputs of all tokens, and the state after the last.
+#[pyfunction]
+#[pyo3(signature = (
+    q, k, v, out, *, feature_map, causal, normalize, eps, scale, decay, initial, r#final,
+    cu_seqlens, key_mask, chunk_size, threads, level
+))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn linear_attention<'py>(
+    q: Array<'py>,
+    k: Array<'py>,
+    v: Array<'py>,
+    out: Array<'py>,
+    feature_map: &Bound<'py, PyFeatureMap>,
+    causal: bool,
+    normalize: bool,
+    eps: f64,
+    scale: f64,
+    decay: Option<Array<'py>>,
+    initial: Option<StateArrays<'py>>,
+    r#final: Option<StateArrays<'py>>,
+    cu_seqlens: Option<PyReadonlyArray1<'py, i64>>,
+    key_mask: Option<Array<'py>>,
+    chunk_size: usize,
+    threads: usize,
+    level: Option<&str>,
+) -> PyResult<()> {
+    let py = q.py();
+    let options = Options {
+        map: feature_map.get(),
+        causal,
+        normalize,
+        eps,
+        scale,
+        decay,
+        initial,
+        cu_seqlens,
+        key_mask,
+        chunk_size,
+    };
+    let work = options.work(&q, &v)?;
+    #[allow(unsafe_code)]
+    // SAFETY: the caller of this private module gives outputs that are writable, share no memory
+    // with anything else and have no element twice; all arrays are kept alive by their handles.
+    let (arguments, out, last) = unsafe {
+        (
+            options.arguments(&q, &k, &v)?,
+            HeadsMut::new(place(&out, BTHD)?),
+            r#final
+                .as_ref()
+                .map(|x| state(x, |place| HeadsMut::new(place)))
+                .transpose()?,
+        )
+    };
+    run(py, work, threads, level, |run| {
+        arguments.forward(&out, last.as_ref(), run)
+    })
+}
+
+/// Gradients.
+#[pyfunction]
+#[pyo3(signature = (
+    q, k, v, dout, dq, dk, dv, *, ddecay, dinitial, dfinal, feature_map, causal, normalize, eps,
+    scale, decay, initial, cu_seqlens, key_mask, chunk_size, threads, level
+))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn linear_attention_vjp<'py>(
+    q: Array<'py>,
+    k: Array<'py>,
+    v: Array<'py>,
+    dout: Array<'py>,
+    dq: Array<'py>,
+    dk: Array<'py>,
+    dv: Array<'py>,
+    ddecay: Option<Array<'py>>,
+    dinitial: Option<StateArrays<'py>>,
+    dfinal: Option<StateArrays<'py>>,
+    feature_map: &Bound<'py, PyFeatureMap>,
+    causal: bool,
+    normalize: bool,
+    eps: f64,
+    scale: f64,
+    decay: Option<Array<'py>>,
+    initial: Option<StateArrays<'py>>,
+    cu_seqlens: Option<PyReadonlyArray1<'py, i64>>,
+    key_mask: Option<Array<'py>>,
+    chunk_size: usize,
+    threads: usize,
+    level: Option<&str>,
+) -> PyResult<()> {
+    let py = q.py();
+    let options = Options {
+        map: feature_map.get(),
+        causal,
+        normalize,
+        eps,
+        scale,
+        decay,
+        initial,
+        cu_seqlens,
+        key_mask,
+        chunk_size,
+    };
+    let work = 3.0 * options.work(&q, &v)?;
+    #[allow(unsafe_code)]
+    // SAFETY: as in `linear_attention`.
+    let (arguments, dout, dlast, to) = unsafe {
+        let write = |x: &Array<'_>| Ok::<_, PyErr>(HeadsMut::new(place(x, BTHD)?));
+        let to = Gradients {
+            q: write(&dq)?,
+            k: write(&dk)?,
+            v: write(&dv)?,
+            decay: ddecay.as_ref().map(write).transpose()?,
+            initial: dinitial
+                .as_ref()
+                .map(|x| state(x, |place| HeadsMut::new(place)))
+                .transpose()?,
+        };
+        let dlast = dfinal
+            .as_ref()
+            .map(|x| state(x, |place| Heads::new(place)))
+            .transpose()?;
+        (
+            options.arguments(&q, &k, &v)?,
+            heads(&dout, BTHD)?,
+            dlast,
+            to,
+        )
+    };
+    run(py, work, threads, level, |run| {
+        arguments.backward(&dout, dlast.as_ref(), &to, run)
+    })
+}
+
+/// One token more: the state is changed.
+#[pyfunction]
+#[pyo3(signature = (
+    q, k, v, out, *, state, feature_map, normalize, eps, scale, decay, threads, level
+))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn linear_attention_step<'py>(
+    q: Array<'py>,
+    k: Array<'py>,
+    v: Array<'py>,
+    out: Array<'py>,
+    state: StateArrays<'py>,
+    feature_map: &Bound<'py, PyFeatureMap>,
+    normalize: bool,
+    eps: f64,
+    scale: f64,
+    decay: Option<Array<'py>>,
+    threads: usize,
+    level: Option<&str>,
+) -> PyResult<()> {
+    let py = q.py();
+    #[allow(unsafe_code)]
+    // SAFETY: as in `linear_attention`.
+    let (arguments, out, last) = unsafe {
+        let arguments = LinearAttentionStep {
+            q: Heads::new(token(&q)?),
+            k: Heads::new(token(&k)?),
+            v: Heads::new(token(&v)?),
+            decay: decay
+                .as_ref()
+                .map(|x| token(x).map(|x| Heads::new(x)))
+                .transpose()?,
+            map: feature_map.get().map,
+            normalize,
+            eps,
+            scale,
+        };
+        let out = HeadsMut::new(token(&out)?);
+        let state = self::state(&state, |place| HeadsMut::new(place))?;
+        (arguments, out, state)
+    };
+    let work = out.shape().iter().product::<usize>() as f64 * last.s.shape()[2] as f64 * 4.0;
+    run(py, work, threads, level, |run| {
+        arguments.run(&last, &out, run)
+    })
+}
+
+/// Softmax attention: outputs of all tokens.
+#[pyfunction]
+#[pyo3(signature = (q, k, v, out, *, causal, scale, cu_seqlens, key_mask, threads, level))]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn softmax_attention<'py>(
+    q: Array<'py>,
+    k: Array<'py>,
+    v: Array<'py>,
+    out: Array<'py>,
+    causal: bool,
+    scale: f64,
+    cu_seqlens: Option<PyReadonlyArray1<'py, i64>>,
+    key_mask: Option<Array<'py>>,
+    threads: usize,
+    level: Option<&str>,
+) -> PyResult<()> {
+    let py = q.py();
+    #[allow(unsafe_code)]
+    // SAFETY: as in `linear_attention`.
+    let (arguments, out) = unsafe {
+        let arguments = SoftmaxAttention {
+            q: heads(&q, BTHD)?,
+            k: heads(&k, BTHD)?,
+            v: heads(&v, BTHD)?,
+            key_mask: key_mask.as_ref().map(|x| mask(x)).transpose()?,
+            cu_seqlens: cu_seqlens.as_ref().map(|x| x.as_slice()).transpose()?,
+            causal,
+            scale,
+        };
+        (arguments, HeadsMut::new(place(&out, BTHD)?))
+    };
+    let [batch, heads, time, value_dim] = out.shape();
+    let pairs = (batch * heads * time) as f64 * time as f64;
+    let work = pairs * (2.0 * (arguments.q.shape()[3] + value_dim) as f64 + 32.0);
+    run(py, work, threads, level, |run| arguments.forward(&out, run))
+}
+
+/// Runs `work`, which takes about `operations`.
+fn run<T: Send>(
+    py: Python<'_>,
+    operations: f64,
+    threads: usize,
+    level: Option<&str>,
+    work: impl FnOnce(&Run<'_>) -> Result<T> + Send,
+) -> PyResult<T> {
+    let level = match level {
+        None => Level::detect(),
+        Some(name) => Level::named(name).ok_or_else(|| {
+            invalid_argument(&format!(
+                "COREKIT_SIMD must be a level that this machine has, got {name:?}"
+            ))
+        })?,
+    };
+    let control = Control::new();
+    let run = Run {
+        threads,
+        level,
+        control: &control,
+    };
+    let work = || work(&run).map_err(|error: Error| raise(&error));
+    match operations < BRIEF {
+        true => enter_briefly(py, work),
+        false => enter(py, &control, |_| Ok(()), work),
+    }
+}
+
+/// The order of axes of an array that has time before heads.
+const BTHD: [usize; 4] = [0, 2, 1, 3];
+/// The order of axes of a state.
+const STRAIGHT: [usize; 4] = [0, 1, 2, 3];
+
+/// Where an array lies, its axes taken in an order.
+fn place(array: &Array<'_>, order: [usize; 4]) -> PyResult<Place> {
+    let (data, shape, strides) = array.parts::<4>()?;
+    Ok(Place {
+        data,
+        dtype: array.dtype(),
+        shape: order.map(|axis| shape[axis]),
+        strides: order.map(|axis| strides[axis]),
+    })
+}
+
+/// # Safety
+/// The array is kept alive, and its memory not written, while the view is used.
+#[allow(unsafe_code)]
+// SAFETY: that is all it needs.
+unsafe fn heads<'a>(array: &'a Array<'_>, order: [usize; 4]) -> PyResult<Heads<'a>> {
+    // SAFETY: NumPy's arrays own or keep alive all of their elements; the rest as above.
+    Ok(unsafe { Heads::new(place(array, order)?) })
+}
+
+/// An array of one token: [batch, head, dimension].
+fn token(array: &Array<'_>) -> PyResult<Place> {
+    let (data, [batch, heads, size], [to_batch, to_head, to_next]) = array.parts::<3>()?;
+    Ok(Place {
+        data,
+        dtype: array.dtype(),
+        shape: [batch, heads, 1, size],
+        strides: [to_batch, to_head, 0, to_next],
+    })
+}
+
+/// A mask [batch, time] as an array of one head and one row.
+///
+/// # Safety
+/// As of [`heads`].
+#[allow(unsafe_code)]
+// SAFETY: that is all it needs.
+unsafe fn mask<'a>(array: &'a Array<'_>) -> PyResult<Heads<'a>> {
+    let (data, [batch, time], [to_batch, to_next]) = array.parts::<2>()?;
+    // SAFETY: the caller's promise.
+    Ok(unsafe {
+        Heads::new(Place {
+            data,
+            dtype: array.dtype(),
+            shape: [batch, 1, 1, time],
+            strides: [to_batch, 0, 0, to_next],
+        })
+    })
+}
+
+/// A state's arrays as views that `view` makes.
+fn state<H>((s, z, log_scale): &StateArrays<'_>, view: impl Fn(Place) -> H) -> PyResult<State<H>> {
+    let row = |array: &Array<'_>| {
+        let (data, [n, heads, m], [to_n, to_head, to_next]) = array.parts::<3>()?;
+        Ok::<_, PyErr>(view(Place {
+            data,
+            dtype: array.dtype(),
+            shape: [n, heads, 1, m],
+            strides: [to_n, to_head, 0, to_next],
+        }))
+    };
+    let number = |array: &Array<'_>| {
+        let (data, [n, heads], [to_n, to_head]) = array.parts::<2>()?;
+        Ok::<_, PyErr>(view(Place {
+            data,
+            dtype: array.dtype(),
+            shape: [n, heads, 1, 1],
+            strides: [to_n, to_head, 0, 0],
+        }))
+    };
+    Ok(State {
+        s: view(place(s, STRAIGHT)?),
+        z: z.as_ref().map(row).transpose()?,
+        log_scale: log_scale.as_ref().map(number).transpose()?,
+    })
+}
+
+/// The same as [`linear_attention_step`] for arguments that are as plain as can be; false, and
+/// nothing done, for all others.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn linear_attention_step_fast(
+    _state: &Bound<'_, PyAny>,
+    _q: &Bound<'_, PyAny>,
+    _k: &Bound<'_, PyAny>,
+    _v: &Bound<'_, PyAny>,
+    _out: &Bound<'_, PyAny>,
+    _decay: &Bound<'_, PyAny>,
+    _feature_map: &Bound<'_, PyAny>,
+    _normalize: &Bound<'_, PyAny>,
+    _eps: &Bound<'_, PyAny>,
+    _scale: &Bound<'_, PyAny>,
+    _threads: &Bound<'_, PyAny>,
+) -> bool {
+    false
+}
