@@ -51,6 +51,7 @@ import numpy.typing as npt
 
 import machine
 import pinned
+from drawing import COLOURS, GREY, RULE, dots, label, line, picture
 from environment import AbsentError, PeerEnvironment
 from projections import peers
 from tables import markdown
@@ -490,22 +491,13 @@ def _share(value: float) -> str:
 
 def drawn(found: Record) -> str:
     """Return the plot as SVG: the RMS error by components, and the errors of the pairs."""
-    pieces = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="12" fill="#222">',
-        "<title>Errors of squared distances after random projection of tf-idf rows</title>",
-        # Pages may be dark.
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
-        *_rms_panel(found),
-        *_error_panel(found),
-        "</svg>",
-    ]
-    return "\n".join(pieces) + "\n"
+    title = "Errors of squared distances after random projection of tf-idf rows"
+    return picture(WIDTH, HEIGHT, title, [*_rms_panel(found), *_error_panel(found)])
 
 
 WIDTH, HEIGHT = 800, 340
 TOP, BOTTOM = 40, 290
-OUR_COLOUR, THEIR_COLOUR, THEORY_COLOUR = "#0072b2", "#d55e00", "#777"  # told apart by all eyes
+OUR_COLOUR, THEIR_COLOUR, THEORY_COLOUR = *COLOURS[:2], GREY
 
 
 def _rms_panel(found: Record) -> Iterator[str]:
@@ -519,28 +511,25 @@ def _rms_panel(found: Record) -> Iterator[str]:
     def y(value: float) -> float:
         return BOTTOM - (BOTTOM - TOP) * math.log(value / low) / math.log(high / low)
 
-    yield _label((left + right) / 2, 22, "RMS error, text", "middle", weight="bold")
+    yield label((left + right) / 2, 22, "RMS error, text", "middle", weight="bold")
     for value in (0.05, 0.1, 0.2, 0.5, 1):
-        yield _line([(left, y(value)), (right, y(value))], "#ddd")
-        yield _label(left - 6, y(value) + 4, f"{value}", "end")
+        yield line([(left, y(value)), (right, y(value))], RULE)
+        yield label(left - 6, y(value) + 4, f"{value}", "end")
     for k in components:
-        yield _label(x(k), BOTTOM + 18, str(k), "middle")
-    yield _label((left + right) / 2, BOTTOM + 38, "components k", "middle")
+        yield label(x(k), BOTTOM + 18, str(k), "middle")
+    yield label((left + right) / 2, BOTTOM + 38, "components k", "middle")
     theory = [(x(k), y(math.sqrt(2 / k))) for k in components]
-    yield _line(theory, THEORY_COLOUR, width=2, dashes="5 4")
+    yield line(theory, THEORY_COLOUR, width=2, dashes="5 4")
     for law, colour in ((THEIRS, THEIR_COLOUR), (OURS, OUR_COLOUR)):
         rows = [of(found, "text", law, k) for k in components]
         points = [(x(row["components"]), y(row["rms"])) for row in rows]
-        yield _line(points, colour, width=2)
+        yield line(points, colour, width=2)
         for row, (at, _) in zip(rows, points, strict=True):
-            yield _line([(at, y(value)) for value in row["rms_of_seeds"]], colour, width=1)
-        yield from (
-            f'<circle cx="{at:.1f}" cy="{value:.1f}" r="3.5" fill="{colour}"/>'
-            for at, value in points
-        )
-    yield _label(x(300), y(0.4), "scikit-learn sparse", "start", THEIR_COLOUR)
-    yield _label(x(80), y(0.075), "corekit, s = 8", "start", OUR_COLOUR)
-    yield _label(x(560), y(0.068), "√(2/k)", "start", THEORY_COLOUR)
+            yield line([(at, y(value)) for value in row["rms_of_seeds"]], colour, width=1)
+        yield dots(points, colour)
+    yield label(x(300), y(0.4), "scikit-learn sparse", "start", THEIR_COLOUR)
+    yield label(x(80), y(0.075), "corekit, s = 8", "start", OUR_COLOUR)
+    yield label(x(560), y(0.068), "√(2/k)", "start", THEORY_COLOUR)
 
 
 def _error_panel(found: Record) -> Iterator[str]:
@@ -556,45 +545,22 @@ def _error_panel(found: Record) -> Iterator[str]:
     def y(share: float) -> float:
         return BOTTOM - (BOTTOM - TOP) * share / top
 
-    yield _label(
+    yield label(
         (left + right) / 2, 22, f"Errors of the pairs, text, k = {k}", "middle", weight="bold"
     )
     for error in (-1, -0.5, 0, 0.5, 1):
-        yield _line([(x(error), TOP), (x(error), BOTTOM)], "#ddd")
-        yield _label(x(error), BOTTOM + 18, f"{error:+g}".replace("+0", "0", error == 0), "middle")
-    yield _label(
-        (left + right) / 2, BOTTOM + 38, "relative error of the squared distance", "middle"
-    )
+        yield line([(x(error), TOP), (x(error), BOTTOM)], RULE)
+        yield label(x(error), BOTTOM + 18, f"{error:+g}".replace("+0", "0", error == 0), "middle")
+    yield label((left + right) / 2, BOTTOM + 38, "relative error of the squared distance", "middle")
     for law, colour in ((THEIRS, THEIR_COLOUR), (OURS, OUR_COLOUR)):
         outline = [(x(-1), y(0))]
         for number, share in enumerate(shares[law]):
             edges = (x(number / HALF_BINS - 1), x((number + 1) / HALF_BINS - 1))
             outline += [(edge, y(float(share))) for edge in edges]
         outline.append((x(1), y(0)))
-        yield _line(outline, colour, width=1.5, fill=colour)
-    yield _label(x(0.17), y(top * 0.8), "corekit, s = 8", "start", OUR_COLOUR)
-    yield _label(x(0.28), y(top * 0.25), "scikit-learn sparse", "start", THEIR_COLOUR)
-
-
-def _line(
-    points: Sequence[tuple[float, float]],
-    colour: str,
-    *,
-    width: float = 1,
-    dashes: str = "",
-    fill: str = "",
-) -> str:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    filled = f'fill="{fill}" fill-opacity="0.25"' if fill else 'fill="none"'
-    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return f'<polyline points="{path}" {filled} stroke="{colour}" stroke-width="{width}"{dashed}/>'
-
-
-def _label(
-    x: float, y: float, words: str, anchor: str, colour: str = "#222", weight: str = "normal"
-) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} fill="{colour}" font-weight="{weight}">{words}</text>'
+        yield line(outline, colour, width=1.5, fill=colour)
+    yield label(x(0.17), y(top * 0.8), "corekit, s = 8", "start", OUR_COLOUR)
+    yield label(x(0.28), y(top * 0.25), "scikit-learn sparse", "start", THEIR_COLOUR)
 
 
 def run(wheel: Path | None, directory: Path) -> int:

@@ -24,6 +24,13 @@ class Gradients:
     g: Array  # [B, T, Hkv, 1 or D]
     s: Array
     z: Array
+    # Those of q and k without the normaliser's part, from which it may take away nearly all.
+    q_size: Array
+    k_size: Array
+    # [B, T, Hkv] and [N, Hkv]: what features and states weigh in the output. A decay's gradient is
+    # a difference of sums of these.
+    token_weight: Array
+    state_weight: Array
 
 
 def linear_attention(given: Inputs, dout: Array, ds: Array, dz: Array) -> Gradients:
@@ -32,6 +39,7 @@ def linear_attention(given: Inputs, dout: Array, ds: Array, dz: Array) -> Gradie
     keep = np.exp(g)
     batch, time, heads, groups, _ = fq.shape
     dout = dout.reshape(batch, time, heads, groups, v.shape[-1])
+    dfq_size, dfk_size = np.zeros_like(fq), np.zeros_like(fk)
     dfq, dfk, dv, dg = (
         np.zeros_like(fq),
         np.zeros_like(fk),
@@ -39,6 +47,7 @@ def linear_attention(given: Inputs, dout: Array, ds: Array, dz: Array) -> Gradie
         np.zeros_like(given.g),
     )
     ds, dz = ds.copy(), dz.copy()
+    state_weight = np.zeros(dz.shape[:2], dz.dtype)
     for n, (b, first, last) in enumerate(given.where):
         # The state before each token; without causality all see the last.
         before = []
@@ -51,29 +60,44 @@ def linear_attention(given: Inputs, dout: Array, ds: Array, dz: Array) -> Gradie
             if given.causal:
                 s = keep[b, t][..., None] * s + fk[b, t, :, :, None] * v[b, t, :, None, :]
                 z = keep[b, t] * z + fk[b, t]
+        state_weight[n] = abs(ds[n] * s).sum(axis=(1, 2)) + abs(dz[n] * z).sum(axis=1)
         for t in reversed(range(first, last)):
             dvalues, dweights = _output(given, fq[b, t], s, z, dout[b, t])
-            dfq[b, t] = dvalues @ s.swapaxes(1, 2) + dweights[..., None] * z[:, None]
+            dfq_size[b, t] = dvalues @ s.swapaxes(1, 2)
+            dfq[b, t] = dfq_size[b, t] + dweights[..., None] * z[:, None]
             ds[n] += fq[b, t].swapaxes(1, 2) @ dvalues
             dz[n] += (fq[b, t].swapaxes(1, 2) @ dweights[..., None])[..., 0]
             if given.causal:
                 s, z = before[t - first]
-                dfk[b, t] = (ds[n] @ v[b, t][..., None])[..., 0] + dz[n]
+                dfk_size[b, t] = (ds[n] @ v[b, t][..., None])[..., 0]
+                dfk[b, t] = dfk_size[b, t] + dz[n]
                 dv[b, t] = (fk[b, t][:, None] @ ds[n])[:, 0]
                 along = keep[b, t] * ((ds[n] * s).sum(axis=-1) + dz[n] * z)
                 dg[b, t] = along if given.g.shape[-1] > 1 else along.sum(axis=-1, keepdims=True)
                 ds[n], dz[n] = keep[b, t][..., None] * ds[n], keep[b, t] * dz[n]
         if not given.causal:
             own_k, own_v = fk[b, first:last].swapaxes(0, 1), v[b, first:last].swapaxes(0, 1)
-            dfk[b, first:last] = (own_v @ ds[n].swapaxes(1, 2)).swapaxes(0, 1) + dz[n]
+            dfk_size[b, first:last] = (own_v @ ds[n].swapaxes(1, 2)).swapaxes(0, 1)
+            dfk[b, first:last] = dfk_size[b, first:last] + dz[n]
             dv[b, first:last] = (own_k @ ds[n]).swapaxes(0, 1)
     seen = given.mask[..., None, None]
-    dq = maps.adjoint(
-        given.q.reshape(*fq.shape[:4], given.q.shape[-1]), given.feature_map, given.scale, dfq
-    ).reshape(given.q.shape)
-    dk = maps.adjoint(given.k, given.feature_map, given.scale, np.where(seen, dfk, 0))
+    token_weight = abs(fq * dfq_size).sum(axis=(3, 4)) + abs(fk * dfk_size).sum(axis=3)
+
+    def through_map(x: Array, dphi: Array) -> Array:
+        wide = x.reshape(*dphi.shape[:-1], x.shape[-1])
+        return maps.adjoint(wide, given.feature_map, given.scale, dphi).reshape(x.shape)
+
     return Gradients(
-        dq, np.where(seen, dk, 0), np.where(seen, dv, 0), np.where(seen, dg, 0), ds, dz
+        through_map(given.q, dfq),
+        np.where(seen, through_map(given.k, np.where(seen, dfk, 0)), 0),
+        np.where(seen, dv, 0),
+        np.where(seen, dg, 0),
+        ds,
+        dz,
+        through_map(given.q, dfq_size),
+        np.where(seen, through_map(given.k, np.where(seen, dfk_size, 0)), 0),
+        token_weight,
+        state_weight,
     )
 
 

@@ -336,6 +336,9 @@ def roundings(call: Call) -> float:
     steps = 32.0
     if case.T == 0:
         return steps
+    if call.decay is not None and case.strong:
+        # What is left after e^-60 is not always drowned by something larger.
+        steps += 64
     if maps.kind(case.feature_map) == "Favor":
         w = abs(matrix(case.feature_map, case.D))
         for x in (call.inputs.q, call.inputs.k):
@@ -472,4 +475,6 @@ def cases(draw: st.DrawFn, /, **fixed: Any) -> Case:
 
 def cancels(case: Case) -> bool:
     """Whether the normaliser is a sum of terms of both signs, or may be near nothing."""
-    return case.normalize and case.map not in POSITIVE
+    # Scores of a polynomial with keys are positive, and with a drawn state they need not be.
+    is_signed = case.map not in POSITIVE or (case.map == "taylor 2" and case.initial)
+    return case.normalize and is_signed

@@ -31,7 +31,7 @@ LARGE: list[tuple[Any, int]] = [
     (Taylor(3), 128),
     (Taylor(7), 24),
     (Taylor(12), 16),
-    (ExponentialLimit(2), 512),
+    (ExponentialLimit(2), 1024),
     (ExponentialLimit(50), 20),
 ]
 
@@ -40,7 +40,7 @@ def by_pairs(call: Call, where: Any) -> Array:
     """The output by the polynomial of every product, and the scores that came before."""
     given, case = call.inputs, call.case
     B, T, H, D = given.k.shape
-    q = given.q.reshape(B, T, H, -1, D)
+    q = given.q.reshape(B, T, H, case.G, D)
     out = np.zeros((*q.shape[:4], given.v.shape[-1]), given.v.dtype)
     seen = given.mask[..., None, None]
     k, v = np.where(seen, given.k, 0), np.where(seen, given.v, 0)
@@ -66,7 +66,7 @@ def by_pairs(call: Call, where: Any) -> Array:
             d = scores.sum(axis=-1).transpose(2, 0, 1)[..., None]
             values = values / (np.where(d < 0, -1, 1) * np.maximum(abs(d), case.eps))
         out[b, first:last] = values
-    return out.reshape(*given.q.shape[:3], -1)
+    return out.reshape(*given.q.shape[:3], v.shape[-1])
 
 
 @pytest.mark.parametrize(("where", "D"), LARGE, ids=str)

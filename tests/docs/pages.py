@@ -14,6 +14,7 @@ ALL = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "benches/README.md",
     ROOT / "benches/projections/README.md",
+    ROOT / "benches/attentions/README.md",
 ]
 
 

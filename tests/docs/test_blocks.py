@@ -84,3 +84,5 @@ def test_the_guides_have_examples() -> None:
     assert counts["README.md"] > 1
     assert counts["docs/shuffle.md"] > 10
     assert counts["docs/reproducibility.md"] > 5
+    assert counts["docs/attention.md"] > 10
+    assert counts["docs/attention-mathematics.md"] > 10

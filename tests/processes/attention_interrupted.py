@@ -35,63 +35,63 @@ def tokens(T: int, H: int, D: int) -> Any:
 
 
 def call(situation: str, out: Any = None) -> Callable[[], object]:
-    """Return a call that keeps a machine busy for many seconds, on two threads."""
-    long = tokens(2_000_000, 8, 128)
+    """Return a call that keeps a machine busy for many seconds, on two threads.
+
+    Wide heads of q and k and narrow ones of v: little of the work is output.
+    """
+    T, H, D, V = SHAPES.get(situation, (0, 0, 0, 0))
+    q, v = tokens(T, H, D), tokens(T, H, V)
     options: dict[str, Any] = {"threads": 2, "out": out}
     match situation:
-        case "linear":
-            return lambda: linear_attention(long, long, tokens(2_000_000, 8, 32), **options)
-        case "linear of one head":
-            x = tokens(20_000_000, 1, 128)
-            return lambda: linear_attention(x, x, tokens(20_000_000, 1, 8), **options)
+        case "linear" | "linear of one head":
+            return lambda: linear_attention(q, q, v, **options)
         case "linear without causality":
-            return lambda: linear_attention(
-                long, long, tokens(2_000_000, 8, 32), causal=False, **options
-            )
+            return lambda: linear_attention(q, q, v, causal=False, **options)
         case "vector decay":
-            decay = np.broadcast_to(np.float32(-0.1), long.shape)
-            return lambda: linear_attention(
-                long, long, tokens(2_000_000, 8, 32), decay=decay, **options
-            )
+            decay = np.broadcast_to(np.float32(-0.1), q.shape)
+            return lambda: linear_attention(q, q, v, decay=decay, **options)
         case "favor":
-            favor = Favor(512, seed=1)
-            return lambda: linear_attention(
-                long, long, tokens(2_000_000, 8, 32), feature_map=favor, **options
-            )
+            favor = Favor(1024, seed=1)
+            return lambda: linear_attention(q, q, v, feature_map=favor, **options)
         case "pairs":
-            x = tokens(100_000, 2, 64)
             limit = ExponentialLimit(64)
-            return lambda: linear_attention(x, x, x, feature_map=limit, **options)
+            return lambda: linear_attention(q, q, v, feature_map=limit, **options)
         case "softmax":
-            x = tokens(200_000, 2, 64)
-            return lambda: softmax_attention(x, x, x, **options)
+            return lambda: softmax_attention(q, q, v, **options)
         case "gradients":
-            x, v = tokens(400_000, 8, 128), tokens(400_000, 8, 32)
-            return lambda: linear_attention_vjp(x, x, v, v, threads=2)
+            x = tokens(20_000, 2, 1024)
+            return lambda: linear_attention_vjp(x, x, x, x, threads=2)
         case "gradients with decay":
-            x, v = tokens(200_000, 8, 128), tokens(200_000, 8, 32)
-            decay = np.broadcast_to(np.float32(-0.1), (1, 200_000, 8))
-            return lambda: linear_attention_vjp(x, x, v, v, decay=decay, normalize=True, threads=2)
+            x = tokens(20_000, 2, 1024)
+            decay = np.broadcast_to(np.float32(-0.1), (1, 20_000, 2))
+            return lambda: linear_attention_vjp(x, x, x, x, decay=decay, normalize=True, threads=2)
         case "features":
             favor = Favor(256, seed=1)
-            x = np.broadcast_to(np.float32(0.01), (1_000_000, 1024))
-            return lambda: features(x, favor, threads=2)
+            rows = np.broadcast_to(np.float32(0.01), (200_000, 8192))
+            return lambda: features(rows, favor, threads=2)
+        case "matrix":
+            return lambda: Favor(2048, seed=1).projection(2048)
     raise ValueError(situation)
+
+
+# T, H, D, V of what has an output to write to.
+SHAPES = {
+    "linear": (2_000_000, 4, 1024, 4),
+    "linear of one head": (8_000_000, 1, 1024, 4),
+    "linear without causality": (8_000_000, 4, 1024, 4),
+    "vector decay": (200_000, 4, 1024, 4),
+    "favor": (500_000, 4, 128, 4),
+    "pairs": (100_000, 2, 64, 64),
+    "softmax": (200_000, 2, 64, 64),
+}
 
 
 def output(situation: str) -> Any:
     """Where the call writes to, poisoned; None where it makes its own."""
-    shapes = {
-        "linear": (1, 2_000_000, 8, 32),
-        "linear of one head": (1, 20_000_000, 1, 8),
-        "linear without causality": (1, 2_000_000, 8, 32),
-        "vector decay": (1, 2_000_000, 8, 32),
-        "favor": (1, 2_000_000, 8, 32),
-        "pairs": (1, 100_000, 2, 64),
-        "softmax": (1, 200_000, 2, 64),
-    }
-    shape = shapes.get(situation)
-    return None if shape is None else np.full(shape, POISON, np.float32)
+    if situation not in SHAPES:
+        return None
+    T, H, _, V = SHAPES[situation]
+    return np.full((1, T, H, V), POISON, np.float32)
 
 
 def threads() -> int:

@@ -39,6 +39,7 @@ SITUATIONS = [
     "gradients",
     "gradients with decay",
     "features",
+    "matrix",
 ]
 
 

@@ -10,7 +10,6 @@ pub(crate) mod polynomial;
 use std::ops::Range;
 
 use corekit_base::array::{Dtype, Matrix, MatrixMut};
-use corekit_base::simd::Level;
 
 use crate::error::{Error, Result};
 use crate::kernels::{Computed, Factors, Kernels, Map, Out, Shape};
@@ -90,19 +89,28 @@ impl FeatureMap {
     }
 
     /// The features of every row of `x`, with the scale in the exponent of maps that stand for the
-    /// softmax, and no scale elsewhere; nothing is divided off them.
+    /// softmax, and no scale elsewhere; nothing is divided off them. `matrix` is Favor's, drawn anew
+    /// unless it is given.
     ///
     /// # Errors
     /// When sizes do not fit, memory is refused, or the caller cancels.
-    pub fn apply(&self, x: &Matrix, out: &MatrixMut, scale: f64, run: &Run) -> Result<()> {
+    pub fn apply(
+        &self,
+        matrix: Option<&[f64]>,
+        x: &Matrix,
+        out: &MatrixMut,
+        scale: f64,
+        run: &Run,
+    ) -> Result<()> {
         match out.dtype() {
-            Dtype::F64 => self.apply_in::<f64>(x, out, scale, run),
-            _ => self.apply_in::<f32>(x, out, scale, run),
+            Dtype::F64 => self.apply_in::<f64>(matrix, x, out, scale, run),
+            _ => self.apply_in::<f32>(matrix, x, out, scale, run),
         }
     }
 
     fn apply_in<T: Computed>(
         &self,
+        matrix: Option<&[f64]>,
         x: &Matrix,
         out: &MatrixMut,
         scale: f64,
@@ -118,7 +126,7 @@ impl FeatureMap {
                 (out.rows(), out.columns())
             )));
         }
-        let features = Features::<T>::new(self, x.columns(), scale, true, run.level)?;
+        let features = Features::<T>::new(self, matrix, x.columns(), (scale, true), run)?;
         let kernels = T::kernels(run.level);
         run.share(
             x.rows().div_ceil(ROWS),
@@ -180,20 +188,27 @@ pub(crate) struct Features<T> {
 }
 
 impl<T: Computed> Features<T> {
-    /// Makes `map` ready. The scale goes into the exponent of a map that stands for the softmax,
+    /// Makes `map` ready; `matrix` is Favor's, drawn anew unless it is given. The scale goes into the exponent of a map that stands for the softmax,
     /// else it multiplies queries, unless `normalize` takes it out again.
     pub(crate) fn new(
         map: &FeatureMap,
+        matrix: Option<&[f64]>,
         key_dim: usize,
-        scale: f64,
-        normalize: bool,
-        level: Level,
+        (scale, normalize): (f64, bool),
+        run: &Run,
     ) -> Result<Self> {
-        let kernels = T::kernels(level);
+        let kernels = T::kernels(run.level);
         let most = STATE_BYTES / size_of::<T>();
         let prepared = match map {
             FeatureMap::Favor(favor) => {
-                let rows = favor.projection(key_dim, level)?;
+                let drawn;
+                let rows = match matrix {
+                    Some(rows) if rows.len() == favor.n_features * key_dim => rows,
+                    _ => {
+                        drawn = favor.projection(key_dim, run)?;
+                        &drawn[..]
+                    }
+                };
                 let mut transposed = kernels.panels(key_dim, favor.n_features)?;
                 let mut matrix = kernels.panels(favor.n_features, key_dim)?;
                 let mut column = vec![T::ZERO; favor.n_features];
@@ -316,7 +331,7 @@ impl<T: Computed> Side<T> {
                 let state = Some((&self.input, transposed, d));
                 let size = (n, map.count);
                 let out = Out::Tile(&mut self.features);
-                kernels.outputs(state, false, None, Factors::NONE, size, out);
+                kernels.outputs(state, false, None, Factors::NONE, size, out, None);
                 kernels.exp_below_most(&mut self.features, map.count, &mut self.logs[..n]);
                 for (log, row) in self.logs[..n].iter_mut().zip(0..) {
                     let mut square = T::ZERO;
@@ -359,7 +374,7 @@ impl<T: Computed> Side<T> {
                 kernels.map_back(gradient, &self.features, (n, m), Map::Exp);
                 let state = Some((&*gradient, matrix, m));
                 let out = Out::Tile(by_input);
-                kernels.outputs(state, false, None, Factors::NONE, (n, d), out);
+                kernels.outputs(state, false, None, Factors::NONE, (n, d), out, None);
                 for row in 0..n {
                     let mut sum = T::ZERO;
                     for x in gradient.row(row) {

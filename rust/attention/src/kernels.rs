@@ -18,7 +18,7 @@ pub(crate) mod vector;
 
 use std::ptr;
 
-use corekit_base::array::{Block, BlockMut, Element};
+use corekit_base::array::{Block, BlockMut, Element, Wanted};
 use corekit_base::simd::Level;
 
 use crate::features::polynomial::Polynomial;
@@ -287,6 +287,7 @@ impl<T: Computed> Kernels<T> {
     }
 
     /// out = q kᵀ for the first `rows` of `q` and the first `columns` of `k`, which is turned.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn scores(
         &self,
         q: &Tile<T>,
@@ -295,6 +296,7 @@ impl<T: Computed> Kernels<T> {
         (rows, columns): (usize, usize),
         shape: Shape,
         out: &mut Tile<T>,
+        wanted: Option<&mut Wanted>,
     ) {
         self.assert_fits(k, depth, columns);
         assert!(rows <= q.rows() && depth <= q.columns());
@@ -310,6 +312,7 @@ impl<T: Computed> Kernels<T> {
             shape,
             out: out.as_mut_ptr(),
             out_stride: out.stride(),
+            wanted: wanted.map_or(ptr::null_mut(), ptr::from_mut),
         };
         // SAFETY: sizes as checked; tiles and panels have room for whole register tiles.
         unsafe { (self.scores)(&x) }
@@ -326,6 +329,7 @@ impl<T: Computed> Kernels<T> {
         by: Factors<T>,
         (rows, columns): (usize, usize),
         out: Out<T>,
+        wanted: Option<&mut Wanted>,
     ) {
         let (out, out_stride, stored) = match out {
             Out::Tile(tile) => {
@@ -358,6 +362,7 @@ impl<T: Computed> Kernels<T> {
             out,
             out_stride,
             stored,
+            wanted: wanted.map_or(ptr::null_mut(), ptr::from_mut),
         };
         if let Some((q, s, depth)) = state {
             self.assert_fits(s, depth, columns);
@@ -387,6 +392,7 @@ impl<T: Computed> Kernels<T> {
     }
 
     /// s = keep s + kᵀ v, over `tokens` rows of both.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn update(
         &self,
         k: &Tile<T>,
@@ -395,6 +401,7 @@ impl<T: Computed> Kernels<T> {
         keep: Keep<T>,
         (features, columns): (usize, usize),
         s: &mut Panels<T>,
+        wanted: Option<&mut Wanted>,
     ) {
         self.assert_fits(v, tokens, columns);
         self.assert_fits(s, features, columns);
@@ -421,6 +428,7 @@ impl<T: Computed> Kernels<T> {
             columns,
             s: s.as_mut_ptr(),
             s_panel_len: s.panel_len(),
+            wanted: wanted.map_or(ptr::null_mut(), ptr::from_mut),
         };
         // SAFETY: as in `scores`.
         unsafe { (self.update)(&x) }

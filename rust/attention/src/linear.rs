@@ -57,6 +57,8 @@ pub struct LinearAttention<'a> {
     pub causal: bool,
     /// The map of queries and keys.
     pub map: FeatureMap,
+    /// Favor's matrix, if the caller has it.
+    pub matrix: Option<&'a [f64]>,
     /// Whether outputs are divided by φ(q)·z.
     pub normalize: bool,
     /// The least that they are divided by.

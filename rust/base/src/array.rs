@@ -339,6 +339,19 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Adds the cache lines of a tile that will be loaded to those that are asked for.
+    pub fn want(&self, rows: Range<usize>, columns: Range<usize>, wanted: &mut Wanted) {
+        self.assert_inside(&rows, &columns);
+        let bytes = columns.len() * self.dtype.size();
+        if self.strides[1] == self.dtype.size() as isize && bytes > 0 {
+            for row in rows {
+                let start = self.at(row, columns.start);
+                let lines = (start.addr() + bytes - 1) / LINE - start.addr() / LINE + 1;
+                wanted.rows.push((start, lines));
+            }
+        }
+    }
+
     /// A tile as it lies in memory, where its elements are `E` and those of a row lie side by side.
     pub fn block<E: Element>(
         &self,
@@ -460,6 +473,44 @@ pub struct BlockMut<'a, E> {
     /// How many columns it has.
     pub columns: usize,
     memory: PhantomData<&'a mut [E]>,
+}
+
+/// Cache lines that will be loaded, to be asked for a few at a time while something is computed.
+///
+/// Asked for all at once they fill the processor's list of lines that it waits for, and it waits.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Where rows of a tile start, and how many lines each has.
+    rows: Vec<(*const u8, usize)>,
+    row: usize,
+    line: usize,
+}
+
+// SAFETY: addresses are only asked for, which reads nothing that a program sees.
+unsafe impl Send for Wanted {}
+
+impl Wanted {
+    /// Forgets all lines.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        (self.row, self.line) = (0, 0);
+    }
+
+    /// Asks for the next `count` lines, or all that are left.
+    #[inline(always)]
+    pub fn ask(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some((start, lines)) = self.rows.get(self.row) else {
+                return;
+            };
+            prefetch(start.wrapping_add(self.line * LINE), 0);
+            self.line += 1;
+            if self.line == *lines {
+                self.line = 0;
+                self.row += 1;
+            }
+        }
+    }
 }
 
 /// Bytes of a piece of a row up to which the next ones are asked for ahead of time.

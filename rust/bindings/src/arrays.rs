@@ -90,6 +90,10 @@ impl<'py> Array<'py> {
             .map_or(0, |n| n * self.dtype.size())
     }
 
+    pub(crate) fn ndim(&self) -> usize {
+        self.array.ndim()
+    }
+
     pub(crate) fn dtype(&self) -> Dtype {
         self.dtype
     }

@@ -1,5 +1,9 @@
 //! `corekit.attention`.
 
+mod fast_step;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
 use corekit_attention::{
     Error, Favor, FeatureMap, Gradients, Heads, HeadsMut, LinearAttention, LinearAttentionStep,
     Place, Result, Run, SoftmaxAttention, State,
@@ -12,6 +16,7 @@ use pyo3::prelude::*;
 use crate::arrays::{Array, load_numpy};
 use crate::enter::{enter, enter_briefly};
 use crate::errors::{invalid_argument, raise_attention as raise};
+pub(crate) use fast_step::linear_attention_step_fast;
 
 /// Operations that are done before a thread would have been started and the wait been noticed.
 const BRIEF: f64 = 1e9;
@@ -20,6 +25,29 @@ const BRIEF: f64 = 1e9;
 #[pyclass(module = "corekit._core", name = "FeatureMap", frozen)]
 pub(crate) struct PyFeatureMap {
     map: FeatureMap,
+    /// Favor's matrix, for the size of heads that was last asked for: drawing it takes longer than
+    /// many a call.
+    matrix: Mutex<Option<(usize, Arc<Vec<f64>>)>>,
+}
+
+impl PyFeatureMap {
+    /// Favor's matrix; `None` for other maps.
+    fn matrix(&self, py: Python<'_>, key_dim: usize) -> PyResult<Option<Arc<Vec<f64>>>> {
+        let FeatureMap::Favor(favor) = self.map else {
+            return Ok(None);
+        };
+        let kept = || self.matrix.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((size, matrix)) = &*kept()
+            && *size == key_dim
+        {
+            return Ok(Some(matrix.clone()));
+        }
+        let work = favor.n_features as f64 * (key_dim * key_dim) as f64 * 10.0;
+        let drawn = run(py, work, 1, None, |run| favor.projection(key_dim, run))?;
+        let matrix = Arc::new(drawn);
+        *kept() = Some((key_dim, matrix.clone()));
+        Ok(Some(matrix))
+    }
 }
 
 #[pymethods]
@@ -44,7 +72,10 @@ impl PyFeatureMap {
             name => FeatureMap::named(name)
                 .ok_or_else(|| invalid_argument(&format!("feature_map has no {name:?}")))?,
         };
-        Ok(Self { map })
+        Ok(Self {
+            map,
+            matrix: Mutex::new(None),
+        })
     }
 
     fn features_for(&self, key_dim: usize) -> PyResult<usize> {
@@ -63,11 +94,14 @@ impl PyFeatureMap {
     ) -> PyResult<()> {
         let py = x.py();
         let work = out.elements() as f64 * 100.0;
+        let (_, [_, key_dim], _) = x.parts()?;
+        let matrix = self.matrix(py, key_dim)?;
         #[allow(unsafe_code)]
         // SAFETY: as in `linear_attention`.
         let (x, out) = unsafe { (x.matrix()?, out.matrix_mut()?) };
         run(py, work, threads, level, |run| {
-            self.map.apply(&x, &out, scale, run)
+            let matrix = matrix.as_ref().map(|rows| &rows[..]);
+            self.map.apply(matrix, &x, &out, scale, run)
         })
     }
 
@@ -78,13 +112,11 @@ impl PyFeatureMap {
         key_dim: usize,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
         load_numpy(py)?;
-        let FeatureMap::Favor(favor) = self.map else {
+        let (FeatureMap::Favor(favor), Some(rows)) = (self.map, self.matrix(py, key_dim)?) else {
             return Err(invalid_argument("projection is of favor alone"));
         };
-        let rows = run(py, f64::INFINITY, 1, None, |run| {
-            favor.projection(key_dim, run.level)
-        })?;
-        rows.into_pyarray(py).reshape([favor.n_features, key_dim])
+        let rows = rows.to_vec().into_pyarray(py);
+        rows.reshape([favor.n_features, key_dim])
     }
 }
 
@@ -94,6 +126,7 @@ type StateArrays<'py> = (Array<'py>, Option<Array<'py>>, Option<Array<'py>>);
 /// The options that the forward and the backward pass share.
 struct Options<'a, 'py> {
     map: &'a PyFeatureMap,
+    matrix: Option<Arc<Vec<f64>>>,
     causal: bool,
     normalize: bool,
     eps: f64,
@@ -124,7 +157,7 @@ impl Options<'_, '_> {
                 q: heads(q, BTHD)?,
                 k: heads(k, BTHD)?,
                 v: heads(v, BTHD)?,
-                decay: self.decay.as_ref().map(|x| heads(x, BTHD)).transpose()?,
+                decay: some(&self.decay).map(|x| heads(x, BTHD)).transpose()?,
                 key_mask: self.key_mask.as_ref().map(|x| mask(x)).transpose()?,
                 cu_seqlens: self
                     .cu_seqlens
@@ -138,6 +171,7 @@ impl Options<'_, '_> {
                     .transpose()?,
                 causal: self.causal,
                 map: self.map.map,
+                matrix: self.matrix.as_ref().map(|rows| &rows[..]),
                 normalize: self.normalize,
                 eps: self.eps,
                 scale: self.scale,
@@ -150,11 +184,8 @@ impl Options<'_, '_> {
     fn work(&self, q: &Array<'_>, v: &Array<'_>) -> PyResult<f64> {
         let (_, [batch, time, heads, key_dim], _) = q.parts()?;
         let (_, [_, _, _, value_dim], _) = v.parts()?;
-        let m = self
-            .map
-            .map
-            .features(key_dim)
-            .map_err(|error| raise(&error))?;
+        // Maps of more features than can be counted have a form without.
+        let m = self.map.map.features(key_dim).unwrap_or(usize::MAX);
         let (rows, m, v) = ((batch * heads * time) as f64, m as f64, value_dim as f64);
         Ok(rows * (4.0 * m * v + 64.0 * (m + v)))
     }
@@ -189,6 +220,7 @@ pub(crate) fn linear_attention<'py>(
     let py = q.py();
     let options = Options {
         map: feature_map.get(),
+        matrix: feature_map.get().matrix(py, size_of_heads(&q)?)?,
         causal,
         normalize,
         eps,
@@ -252,6 +284,7 @@ pub(crate) fn linear_attention_vjp<'py>(
     let py = q.py();
     let options = Options {
         map: feature_map.get(),
+        matrix: feature_map.get().matrix(py, size_of_heads(&q)?)?,
         causal,
         normalize,
         eps,
@@ -271,7 +304,7 @@ pub(crate) fn linear_attention_vjp<'py>(
             q: write(&dq)?,
             k: write(&dk)?,
             v: write(&dv)?,
-            decay: ddecay.as_ref().map(write).transpose()?,
+            decay: some(&ddecay).map(write).transpose()?,
             initial: dinitial
                 .as_ref()
                 .map(|x| state(x, |place| HeadsMut::new(place)))
@@ -314,6 +347,7 @@ pub(crate) fn linear_attention_step<'py>(
     level: Option<&str>,
 ) -> PyResult<()> {
     let py = q.py();
+    let matrix = feature_map.get().matrix(py, size_of_heads(&q)?)?;
     #[allow(unsafe_code)]
     // SAFETY: as in `linear_attention`.
     let (arguments, out, last) = unsafe {
@@ -321,11 +355,11 @@ pub(crate) fn linear_attention_step<'py>(
             q: Heads::new(token(&q)?),
             k: Heads::new(token(&k)?),
             v: Heads::new(token(&v)?),
-            decay: decay
-                .as_ref()
+            decay: some(&decay)
                 .map(|x| token(x).map(|x| Heads::new(x)))
                 .transpose()?,
             map: feature_map.get().map,
+            matrix: matrix.as_ref().map(|rows| &rows[..]),
             normalize,
             eps,
             scale,
@@ -404,6 +438,19 @@ fn run<T: Send>(
         true => enter_briefly(py, work),
         false => enter(py, &control, |_| Ok(()), work),
     }
+}
+
+/// An array that has elements: a decay of no features, or of no tokens, says nothing.
+fn some<'a, 'py>(array: &'a Option<Array<'py>>) -> Option<&'a Array<'py>> {
+    array.as_ref().filter(|array| array.elements() > 0)
+}
+
+/// Numbers of a head.
+fn size_of_heads(q: &Array<'_>) -> PyResult<usize> {
+    Ok(match q.ndim() {
+        3 => q.parts::<3>()?.1[2],
+        _ => q.parts::<4>()?.1[3],
+    })
 }
 
 /// The order of axes of an array that has time before heads.
@@ -486,24 +533,4 @@ fn state<H>((s, z, log_scale): &StateArrays<'_>, view: impl Fn(Place) -> H) -> P
         z: z.as_ref().map(row).transpose()?,
         log_scale: log_scale.as_ref().map(number).transpose()?,
     })
-}
-
-/// The same as [`linear_attention_step`] for arguments that are as plain as can be; false, and
-/// nothing done, for all others.
-#[pyfunction]
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn linear_attention_step_fast(
-    _state: &Bound<'_, PyAny>,
-    _q: &Bound<'_, PyAny>,
-    _k: &Bound<'_, PyAny>,
-    _v: &Bound<'_, PyAny>,
-    _out: &Bound<'_, PyAny>,
-    _decay: &Bound<'_, PyAny>,
-    _feature_map: &Bound<'_, PyAny>,
-    _normalize: &Bound<'_, PyAny>,
-    _eps: &Bound<'_, PyAny>,
-    _scale: &Bound<'_, PyAny>,
-    _threads: &Bound<'_, PyAny>,
-) -> bool {
-    false
 }

@@ -23,9 +23,9 @@
 
 use corekit_base::normal::normals;
 use corekit_base::philox::Stream;
-use corekit_base::simd::Level;
 
 use crate::error::{Error, Result};
+use crate::run::Run;
 
 /// The counter's last word: the domain of attention is 2.
 const DOMAIN: u64 = 2 << 32;
@@ -47,8 +47,8 @@ impl Favor {
     /// Takes O(m key_dim) draws, and O(m key_dim²) operations for orthogonal rows, all in a chain.
     ///
     /// # Errors
-    /// When the system refuses memory.
-    pub fn projection(&self, key_dim: usize, level: Level) -> Result<Vec<f64>> {
+    /// When the system refuses memory, or the caller cancels.
+    pub fn projection(&self, key_dim: usize, run: &Run) -> Result<Vec<f64>> {
         let mut matrix = zeros(self.n_features.checked_mul(key_dim))?;
         if matrix.is_empty() {
             return Ok(matrix);
@@ -56,13 +56,13 @@ impl Favor {
         let mut words = zeros(Some(key_dim))?;
         for (row, stream) in matrix.chunks_exact_mut(key_dim).zip(0..) {
             Stream::new(self.seed, stream, DOMAIN).fill(0, &mut words);
-            normals(level, &words, 1.0, row);
+            normals(run.level, &words, 1.0, row);
         }
         if self.orthogonal {
             let block = key_dim.saturating_mul(key_dim);
             let mut units = zeros(Some(matrix.len().min(block)))?;
             for block in matrix.chunks_mut(block) {
-                orthogonalise(block, key_dim, &mut units);
+                orthogonalise(block, key_dim, &mut units, run)?;
             }
         }
         Ok(matrix)
@@ -73,8 +73,9 @@ impl Favor {
 ///
 /// A row that is a sum of those before it has no direction of its own. It stays as it is; that the
 /// draws of some seed have one is next to impossible.
-fn orthogonalise(rows: &mut [f64], row_len: usize, units: &mut [f64]) {
+fn orthogonalise(rows: &mut [f64], row_len: usize, units: &mut [f64], run: &Run) -> Result<()> {
     for (place, row) in rows.chunks_exact_mut(row_len).enumerate() {
+        run.control.check()?;
         let (before, rest) = units.split_at_mut(place * row_len);
         let unit = &mut rest[..row_len];
         unit.copy_from_slice(row);
@@ -94,6 +95,7 @@ fn orthogonalise(rows: &mut [f64], row_len: usize, units: &mut [f64]) {
             }
         }
     }
+    Ok(())
 }
 
 /// The sum of products from left to right, each rounded.
@@ -120,7 +122,31 @@ fn zeros<T: Copy + Default>(len: Option<usize>) -> Result<Vec<T>> {
 
 #[cfg(test)]
 mod tests {
+    use corekit_base::control::Control;
+    use corekit_base::simd::Level;
+
     use super::*;
+
+    fn at(level: Level, control: &Control) -> Run<'_> {
+        Run {
+            threads: 1,
+            level,
+            control,
+        }
+    }
+
+    #[test]
+    fn drawing_can_be_cancelled() {
+        let control = Control::new();
+        control.cancel();
+        let favor = Favor {
+            n_features: 8,
+            orthogonal: true,
+            seed: 3,
+        };
+        let cancelled = favor.projection(4, &at(Level::Scalar, &control));
+        assert!(matches!(cancelled, Err(Error::Cancelled)));
+    }
 
     fn draw(n_features: usize, orthogonal: bool, key_dim: usize) -> Vec<f64> {
         let favor = Favor {
@@ -128,7 +154,9 @@ mod tests {
             orthogonal,
             seed: 3,
         };
-        favor.projection(key_dim, Level::detect()).unwrap()
+        favor
+            .projection(key_dim, &at(Level::detect(), &Control::new()))
+            .unwrap()
     }
 
     #[test]
@@ -157,7 +185,7 @@ mod tests {
             0xBFEB_DA41_BFBC_C068,
         ];
         for level in Level::all() {
-            let matrix = favor.projection(3, level).unwrap();
+            let matrix = favor.projection(3, &at(level, &Control::new())).unwrap();
             assert!(matrix.iter().map(|w| w.to_bits()).eq(golden), "{level}");
         }
     }
@@ -184,7 +212,9 @@ mod tests {
                 .zip(plain.chunks(key_dim * key_dim))
             {
                 let mut alone = plain.to_vec();
-                orthogonalise(&mut alone, key_dim, &mut units);
+                let control = Control::new();
+                let run = at(Level::Scalar, &control);
+                orthogonalise(&mut alone, key_dim, &mut units, &run).unwrap();
                 assert_eq!(alone, block);
             }
         }
@@ -211,7 +241,9 @@ mod tests {
     #[test]
     fn a_row_without_a_direction_of_its_own_stays() {
         let mut rows = [3.0, 0.0, 0.0, -2.0, 0.0, 0.0, 1.0, 0.0, 5.0];
-        orthogonalise(&mut rows, 3, &mut [0.0; 9]);
+        let control = Control::new();
+        let run = at(Level::Scalar, &control);
+        orthogonalise(&mut rows, 3, &mut [0.0; 9], &run).unwrap();
         assert_eq!(rows[..6], [3.0, 0.0, 0.0, -2.0, 0.0, 0.0]);
         assert!(rows.iter().all(|w| w.is_finite()));
     }
@@ -224,7 +256,7 @@ mod tests {
                 orthogonal: true,
                 seed: 0,
             };
-            let refused = favor.projection(8, Level::Scalar);
+            let refused = favor.projection(8, &at(Level::Scalar, &Control::new()));
             assert!(matches!(refused, Err(Error::OutOfMemory { .. })));
         }
     }

@@ -197,7 +197,8 @@ pub(crate) struct DiagonalBack<T> {
     pub(super) by_strides: [usize; 2],
 }
 
-/// With p_ts what is kept after s up to t: dq_t += Σ_s a_ts p_ts k_s, dk_s += Σ_t a_ts p_ts q_t.
+/// With p_ts what is kept after s up to t: dq_t += Σ_s a_ts p_ts k_s, dk_s += Σ_t a_ts p_ts q_t, for
+/// s < t.
 ///
 /// # Safety
 /// As of [`map_back`].
@@ -213,10 +214,8 @@ pub(super) unsafe fn diagonal_back<S: Simd>(x: &DiagonalBack<S::T>) {
                 let k = S::load(row(1, s));
                 let mut kept = S::splat(S::T::ONE);
                 let mut sum = S::load(by(1, s));
-                for t in s..x.tokens {
-                    if t > s {
-                        kept = S::mul(kept, S::load(row(2, t)));
-                    }
+                for t in s + 1..x.tokens {
+                    kept = S::mul(kept, S::load(row(2, t)));
                     let weight = S::splat(*x.by_scores.add(t * x.by_stride + s));
                     let weight = S::mul(weight, kept);
                     let to = by(0, t);

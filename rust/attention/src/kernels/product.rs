@@ -15,6 +15,7 @@
 // Indices stay what they are in the formulas, and arrays of registers are unrolled.
 #![allow(clippy::needless_range_loop)]
 
+use corekit_base::array::Wanted;
 use corekit_base::real::Real;
 
 use crate::simd::Simd;
@@ -41,6 +42,8 @@ pub(crate) struct Scores<T> {
     pub(super) shape: Shape,
     pub(super) out: *mut T,
     pub(super) out_stride: usize,
+    /// Lines to ask for meanwhile; null for none.
+    pub(super) wanted: *mut Wanted,
 }
 
 /// How a chunk's scores are multiplied by rows of panels.
@@ -83,6 +86,8 @@ pub(crate) struct Outputs<T> {
     pub(super) out_stride: isize,
     /// Rows that `out` has; the room of a tile counts as such.
     pub(super) stored: usize,
+    /// Lines to ask for meanwhile; null for none.
+    pub(super) wanted: *mut Wanted,
 }
 
 /// S = γ S + Kᵀ V.
@@ -101,6 +106,8 @@ pub(crate) struct Update<T> {
     pub(super) columns: usize,
     pub(super) s: *mut T,
     pub(super) s_panel_len: usize,
+    /// Lines to ask for meanwhile; null for none.
+    pub(super) wanted: *mut Wanted,
 }
 
 /// Adds products of `R` rows and a panel: `sums[r] += a[r][k] b[k]` for rising k. The rows of `a`
@@ -131,6 +138,35 @@ pub(super) unsafe fn add_products<S: Simd, const R: usize, const N: usize, const
                     sums[r][n] = S::mul_add(x, panel[n], sums[r][n]);
                 }
             }
+        }
+    }
+}
+
+/// [`add_products`], with lines that are wanted later asked for now and then.
+#[inline(always)]
+unsafe fn add_asking<S: Simd, const R: usize, const N: usize, const ACROSS: bool>(
+    sums: &mut [[S::V; N]; R],
+    a: *const S::T,
+    a_stride: usize,
+    b: *const S::T,
+    depth: usize,
+    wanted: *mut Wanted,
+) {
+    /// Products of a row between two looks.
+    const STEP: usize = 16;
+    /// Lines that are asked for at a look: by some hundred looks a chunk's are all there.
+    const LINES: usize = 6;
+    // SAFETY: as in `add_products`; the list is null or may be written.
+    unsafe {
+        let Some(wanted) = wanted.as_mut() else {
+            add_products::<S, R, N, ACROSS>(sums, a, a_stride, b, depth);
+            return;
+        };
+        for k in (0..depth).step_by(STEP) {
+            wanted.ask(LINES);
+            let a = a.add(if ACROSS { k * a_stride } else { k });
+            let b = b.add(k * 2 * S::LANES);
+            add_products::<S, R, N, ACROSS>(sums, a, a_stride, b, STEP.min(depth - k));
         }
     }
 }
@@ -203,7 +239,7 @@ unsafe fn scores_tile<S: Simd, const R: usize, const N: usize>(
         let mut sums = none::<S, R, N>();
         let q = x.q.add(row * x.q_stride);
         let k = x.k.add(column / (2 * S::LANES) * x.panel_len);
-        add_products::<S, R, N, false>(&mut sums, q, x.q_stride, k, x.depth);
+        add_asking::<S, R, N, false>(&mut sums, q, x.q_stride, k, x.depth, x.wanted);
         let to = x.out.add(row * x.out_stride + column);
         store::<S, R, N>(to, x.out_stride, &sums);
     }
@@ -255,7 +291,7 @@ unsafe fn outputs_tile<S: Simd, const R: usize, const N: usize>(
         }
         let q = x.q.wrapping_add(row * x.q_stride);
         let s = x.s.wrapping_add(panel * x.s_panel_len);
-        add_products::<S, R, N, false>(&mut sums, q, x.q_stride, s, x.depth);
+        add_asking::<S, R, N, false>(&mut sums, q, x.q_stride, s, x.depth, x.wanted);
         if !x.row_scale.is_null() {
             for r in 0..R {
                 let scale = S::splat(*x.row_scale.add(row + r));
@@ -342,7 +378,8 @@ unsafe fn update_tile<S: Simd, const R: usize, const N: usize>(
         let panel = column / (2 * S::LANES);
         let mut sums = none::<S, R, N>();
         let v = x.v.add(panel * x.v_panel_len);
-        add_products::<S, R, N, true>(&mut sums, x.k.add(feature), x.k_stride, v, x.tokens);
+        let k = x.k.add(feature);
+        add_asking::<S, R, N, true>(&mut sums, k, x.k_stride, v, x.tokens, x.wanted);
         let to = x.s.add(panel * x.s_panel_len + feature * 2 * S::LANES);
         let place = |r: usize, n: usize| to.add(r * 2 * S::LANES + n * S::LANES);
         if x.decay.is_null() {

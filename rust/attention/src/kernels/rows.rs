@@ -63,17 +63,23 @@ pub(super) unsafe fn map<S: Simd>(x: &Rows<S::T>, from: &From<S::T>, map: Map, s
         let zero = S::splat(S::T::ZERO);
         let one = S::splat(S::T::ONE);
         let factor = S::splat(scale);
+        let whole = x.columns - x.columns % S::LANES;
         for r in 0..x.rows {
             let row = x.data.add(r * x.stride);
             let from = from.data.offset(r as isize * from.stride);
             // Calls `$body` for every register and stores what it makes.
             macro_rules! each {
-                ($value:ident => $body:expr) => {
-                    for column in (0..x.columns).step_by(S::LANES) {
+                ($value:ident => $body:expr) => {{
+                    for column in (0..whole).step_by(S::LANES) {
                         let $value = S::load(from.add(column));
                         S::store(row.add(column), $body);
                     }
-                };
+                    if whole < x.columns {
+                        // Maps of what is in the room would grow from call to call.
+                        let $value = S::load(from.add(whole));
+                        S::store(row.add(whole), first::<S>($body, x.columns - whole));
+                    }
+                }};
             }
             match map {
                 Map::Identity => each!(value => S::mul(value, factor)),
@@ -93,8 +99,9 @@ pub(super) unsafe fn map<S: Simd>(x: &Rows<S::T>, from: &From<S::T>, map: Map, s
                     let mut sum = zero;
                     for column in (0..x.columns).step_by(S::LANES) {
                         let value = exp::<S>(S::sub(S::load(from.add(column)), most));
+                        let value = first::<S>(value, x.columns - column);
                         S::store(row.add(column), value);
-                        sum = S::add(sum, first::<S>(value, x.columns - column));
+                        sum = S::add(sum, value);
                     }
                     let factor = S::splat(scale / S::sum(sum));
                     each_register!(S, row, x.columns, at =>
@@ -119,8 +126,11 @@ pub(super) unsafe fn exp_below_most<S: Simd>(x: &Rows<S::T>, most: *mut S::T) {
             let largest = largest::<S>(row, x.columns);
             *most.add(r) = largest;
             let largest = S::splat(largest);
-            each_register!(S, row, x.columns, at =>
-                S::store(at, exp::<S>(S::sub(S::load(at), largest))));
+            for column in (0..x.columns).step_by(S::LANES) {
+                let at = row.add(column);
+                let value = exp::<S>(S::sub(S::load(at), largest));
+                S::store(at, first::<S>(value, x.columns - column));
+            }
         }
     }
 }

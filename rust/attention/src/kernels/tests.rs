@@ -46,7 +46,7 @@ fn products<T: Computed>() {
                 kernels.turn(&k, n, d, &mut turned);
                 let mut out = tile::<T>(n, n, 9.0);
                 for (shape, end) in [(Shape::Full, n), (Shape::Lower, 0)] {
-                    kernels.scores(&q, &turned, d, (n, n), shape, &mut out);
+                    kernels.scores(&q, &turned, d, (n, n), shape, &mut out, None);
                     for r in 0..n {
                         for c in 0..end.max(r + 1) {
                             let wanted: f64 = (0..d)
@@ -107,6 +107,7 @@ fn weighted<T: Computed>() {
                             by,
                             (n, columns),
                             Out::Tile(&mut out),
+                            None,
                         );
                         for r in 0..n {
                             for c in 0..columns {
@@ -161,7 +162,7 @@ fn updates<T: Computed>() {
                 for keep in [Keep::All, Keep::One(&one), Keep::Each(&each, &rest)] {
                     let mut sp = kernels.panels(m, columns).unwrap();
                     kernels.spread(&s, m, columns, &mut sp);
-                    kernels.update(&k, &vp, n, keep, (m, columns), &mut sp);
+                    kernels.update(&k, &vp, n, keep, (m, columns), &mut sp, None);
                     let mut row = vec![T::ZERO; columns];
                     for i in 0..m {
                         sp.get_row(i, &mut row);

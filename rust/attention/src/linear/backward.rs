@@ -14,17 +14,20 @@
 //!
 //! 1. D_t = -r_t² Ō_t·n_t, with n_t what is divided, comes without n: Ō_t·n_t = f_t q_t·(S Ō_t) +
 //!    Σ_s A_ts (Ō Vᵀ)_ts, of both of which the parts are there.
-//! 2. Let p_t be the gradient by G_t: what q_t's reading gives, less what k_t's writing gives, and at
-//!    the end S·S̄. Then g_r has the sum of p_t over t >= r (Yang et al. 2024, appendix). Of pairs of
-//!    a token with itself, both have the same, which is left out. It is summed in f64: it is the
-//!    difference of two sums that grow with the sequence.
+//! 2. The gradient by g_r is what all pairs of tokens on both sides of it give: within the chunk,
+//!    through the state into it, out of it, and past it. Each of these is summed by itself. (The
+//!    known form, Σ_{t >= r} (q_t·q̄_t - k_t·k̄_t) over the rest of the sequence, is the difference of
+//!    two sums that grow with it: in f32 its error does too, and where decay is strong it is all
+//!    error.) What goes past a chunk is γ S·S̄, with the state before it, of which the first sweep
+//!    keeps a copy where there is memory for it, and the gradient after it; between copies it is
+//!    what the next chunk takes, less what this one adds. Pairs of a token with itself cross nothing.
 //! 3. Maps are differentiated by their features, which say all that is needed. A logarithm that
 //!    features were divided by is no function of anything here: what it divides is multiplied again.
 
 use std::ops::Range;
 
 use corekit_base::aligned::Aligned;
-use corekit_base::array::{Dtype, Matrix, MatrixMut};
+use corekit_base::array::{Dtype, MatrixMut};
 
 use super::chunk::{self, Call, chunks};
 use super::{LinearAttention, Sequence, State, too_large};
@@ -100,10 +103,10 @@ impl LinearAttention<'_> {
         let kernels = T::kernels(run.level);
         let map = Features::<T>::new(
             &self.map,
+            self.matrix,
             sizes.key_dim,
-            self.scale,
-            self.normalize,
-            run.level,
+            (self.scale, self.normalize),
+            run,
         )?;
         let sequences = self.sequences();
         let longest = sequences.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
@@ -159,6 +162,7 @@ struct Worker<T> {
     dots: Vec<T>,
     ones: Vec<T>,
     weights: Vec<T>,
+    /// Sums of scores times gradients by them, of rows and of columns.
     of_rows: Vec<T>,
     of_columns: Vec<T>,
     /// For each query head and token: what its output is multiplied by, and D.
@@ -166,8 +170,15 @@ struct Worker<T> {
     shift: Vec<T>,
     /// The state's logarithm before each chunk.
     logs: Vec<T>,
-    /// Gradients by G of each token.
-    by_sums: Vec<f64>,
+    /// For each token, and each feature that decays by itself: what reading gives, within the chunk
+    /// and from before it.
+    within: Vec<T>,
+    from_before: Vec<T>,
+    /// The state before every `apart`th chunk, and then before the last, s and z of each.
+    states: Vec<T>,
+    apart: usize,
+    /// The last chunk of this sequence.
+    last: usize,
 }
 
 impl<T: Computed> Worker<T> {
@@ -186,11 +197,20 @@ impl<T: Computed> Worker<T> {
         }
         let numbers = || vec![T::ZERO; chunk + 64 + ROOM];
         let kept = zeros("what is kept of a token", longest.checked_mul(sizes.group))?.to_vec();
-        let sums = match to.decay {
+        let decaying = match to.decay {
             Some(decay) if decay.shape()[3] > 1 => m,
-            Some(_) => longest,
+            Some(_) => 1,
             None => 0,
         };
+        let sums = zeros("sums", longest.checked_mul(decaying))?.to_vec();
+        // Half as much memory as q, k and v take at most.
+        let (state, token) = (m * (v + 1), 2 * d + v);
+        let apart = (2 * state).div_ceil((chunk * token).max(1)).max(1);
+        let copies = match to.decay {
+            Some(_) => longest.div_ceil(chunk).div_ceil(apart) + 1,
+            None => 0,
+        };
+        let states = zeros("copies of states", copies.checked_mul(state))?.to_vec();
         Ok(Self {
             forward,
             values: Tile::new(chunk, v)?,
@@ -219,7 +239,11 @@ impl<T: Computed> Worker<T> {
             scale: kept.clone(),
             shift: kept,
             logs: vec![T::ZERO; longest.div_ceil(chunk)],
-            by_sums: vec![0.0; sums],
+            within: sums.clone(),
+            from_before: sums,
+            states,
+            apart,
+            last: 0,
         })
     }
 }
@@ -246,12 +270,15 @@ impl<T: Computed> Backward<'_, T> {
         let is_causal = call.arguments.causal;
         let mut log = call.load_state(&mut worker.forward, sequence, head, &columns);
         let first_log = log;
-        worker.by_sums.fill(0.0);
+        worker.within.fill(T::ZERO);
+        worker.from_before.fill(T::ZERO);
         self.load_gradient(worker, sequence, head);
         let all: Vec<_> = chunks(&sequence.tokens, call.chunk).enumerate().collect();
+        worker.last = all.len().saturating_sub(1);
         for (number, tokens) in &all {
             run.control.check()?;
             worker.logs[*number] = log;
+            self.copy_state(worker, *number);
             let n = tokens.len();
             let forward = &mut worker.forward;
             log = call.load_keys(forward, batch, head, tokens.clone(), &columns, log);
@@ -275,7 +302,8 @@ impl<T: Computed> Backward<'_, T> {
                 }
             }
         }
-        let mut running = self.by_last_sum(worker);
+        // What goes past a token's decay, from before the chunk to after it.
+        let mut past = vec![0.0; self.decaying()];
         for (number, tokens) in all.iter().rev() {
             run.control.check()?;
             let before = worker.logs[*number];
@@ -284,9 +312,10 @@ impl<T: Computed> Backward<'_, T> {
             self.load_values(worker, batch, head, tokens.clone());
             self.turn_state(worker, true);
             let end = if is_causal { None } else { Some(log) };
-            self.by_keys(worker, sequence, head, tokens.clone(), end, &mut running);
+            self.by_past(worker, *number, &mut past);
+            self.by_keys(worker, sequence, head, tokens.clone(), end, &mut past);
         }
-        if !is_causal && call.map.is_stabilised() {
+        if !is_causal && call.map.is_stabilised() && first_log != log {
             // The initial state is part of the last one, which has another logarithm.
             let factor = T::of((first_log.wide() - log.wide()).exp());
             worker.s.scale(factor);
@@ -386,7 +415,7 @@ impl<T: Computed> Backward<'_, T> {
         worker.dout.load(&dout, tokens, 0..v);
         if is_causal {
             let (turned, to) = (&worker.values_turned, &mut worker.by_scores);
-            kernels.scores(&worker.dout, turned, v, (n, n), Shape::Lower, to);
+            kernels.scores(&worker.dout, turned, v, (n, n), Shape::Lower, to, None);
         }
     }
 
@@ -422,7 +451,7 @@ impl<T: Computed> Backward<'_, T> {
         // S Ō.
         let state = Some((&worker.dout, &worker.state_turned, v));
         let out = Out::Tile(&mut worker.by_features);
-        kernels.outputs(state, false, None, Factors::NONE, (n, m), out);
+        kernels.outputs(state, false, None, Factors::NONE, (n, m), out, None);
         let scale = &mut worker.scale[kept.clone()];
         let shift = &mut worker.shift[kept];
         shift.fill(T::ZERO);
@@ -511,7 +540,8 @@ impl<T: Computed> Backward<'_, T> {
         let (scale, shift) = (&worker.scale[kept.clone()], &worker.shift[kept]);
         let forward = &mut worker.forward;
         let table = forward.is_decaying.then_some(&forward.decay.table);
-        let wants_sums = self.to.decay.is_some() && forward.vector.is_none();
+        let wants_gradient = self.to.decay.is_some();
+        let wants_sums = wants_gradient && forward.vector.is_none();
         let sums = wants_sums.then_some((
             &forward.scores,
             &mut worker.of_rows[..],
@@ -520,36 +550,40 @@ impl<T: Computed> Backward<'_, T> {
         kernels.by_scores(&mut worker.by_scores, (scale, shift), table, sums);
         if let Some(vector) = &mut forward.vector {
             vector.weigh_in_place(kernels, &mut worker.by_features, (n, m));
+            clear(&mut worker.by_keys, n);
             clear(&mut worker.rest, n);
             let parts = [&forward.queries.features, &forward.keys.features];
-            let by = [&mut worker.by_features, &mut worker.rest];
+            let by = [&mut worker.rest, &mut worker.by_keys];
             vector.back(kernels, parts, &worker.by_scores, (n, m), by);
-            if let Some(decay) = &self.to.decay {
-                // Kept where the gradient by decay will be, until the second sweep.
-                let (batch, head) = (sequence.batch, query / self.call.sizes.group);
-                let is_first = query.is_multiple_of(self.call.sizes.group);
-                for (row, t) in tokens.clone().enumerate() {
-                    let sums = &mut worker.rest.row_mut(row)[..m];
-                    match is_first {
-                        true => sums.fill(T::ZERO),
-                        false => decay.read_at(batch, head).load_row(t, 0, sums),
-                    }
-                    let gradients = worker.by_features.row(row);
-                    let features = forward.queries.features.row(row);
-                    for ((sum, a), b) in sums.iter_mut().zip(gradients).zip(features) {
-                        *sum += *a * *b;
-                    }
-                    decay.at(batch, head).store_row(t, 0, sums);
+            for row in 0..n {
+                let features = forward.queries.features.row(row);
+                let place = (start + row) * m..(start + row + 1) * m;
+                if wants_gradient {
+                    let (within, before) = (worker.rest.row(row), worker.by_features.row(row));
+                    add_products(&mut worker.within[place.clone()], within, features);
+                    add_products(&mut worker.from_before[place], before, features);
+                }
+                // A token with itself.
+                let score = worker.by_scores.row(row)[row];
+                let (by, keys) = (worker.by_features.row_mut(row), &forward.keys.features);
+                for (by, k) in by.iter_mut().zip(keys.row(row)) {
+                    *by += score * *k;
                 }
             }
+            kernels.add_rows(&worker.rest, (0, n), m, &mut worker.by_features);
             return;
         }
         if wants_sums {
             let dots = &mut worker.dots[..n];
             kernels.row_dots(&forward.queries.features, &worker.by_features, m, dots);
-            let sums = worker.by_sums[start..start + n].iter_mut();
-            for ((sum, dot), of_row) in sums.zip(dots).zip(&worker.of_rows) {
-                *sum += dot.wide() + of_row.wide();
+            for (sum, of_row) in worker.within[start..start + n]
+                .iter_mut()
+                .zip(&worker.of_rows)
+            {
+                *sum += *of_row;
+            }
+            for (sum, dot) in worker.from_before[start..start + n].iter_mut().zip(dots) {
+                *sum += *dot;
             }
         }
         let (values, size) = match map.is_polynomial() {
@@ -576,7 +610,7 @@ impl<T: Computed> Backward<'_, T> {
             kind: Kind::Lower,
         };
         let out = Out::Tile(out);
-        kernels.outputs(None, true, Some(&weighted), Factors::NONE, size, out);
+        kernels.outputs(None, true, Some(&weighted), Factors::NONE, size, out, None);
     }
 
     /// Makes gradients by a polynomial's scores those by the dot products.
@@ -632,7 +666,15 @@ impl<T: Computed> Backward<'_, T> {
             kernels.scale_rows(reading, m, &forward.decay.of_state[..n]);
         }
         let size = (m, v);
-        kernels.update(reading, &worker.dout_spread, n, keep, size, &mut worker.s);
+        kernels.update(
+            reading,
+            &worker.dout_spread,
+            n,
+            keep,
+            size,
+            &mut worker.s,
+            None,
+        );
         if arguments.normalize {
             kernels.scale_rows(reading, m, &worker.shift[kept]);
             kernels.column_sums(reading, n, m, &mut worker.z);
@@ -641,7 +683,7 @@ impl<T: Computed> Backward<'_, T> {
 
     /// Gradients by keys, values and decay of a chunk whose keys are loaded; the gradient by the
     /// state goes from after the chunk to before it. `log` is that of the last state where queries
-    /// saw nothing else; `running` is the sum of gradients by G of all later tokens.
+    /// saw nothing else; `past` is what goes past the chunk's decay, and then past that of its end.
     fn by_keys(
         &self,
         worker: &mut Worker<T>,
@@ -649,7 +691,7 @@ impl<T: Computed> Backward<'_, T> {
         head: usize,
         tokens: Range<usize>,
         log: Option<T>,
-        running: &mut [f64],
+        past: &mut [f64],
     ) {
         let Call {
             kernels,
@@ -684,12 +726,20 @@ impl<T: Computed> Backward<'_, T> {
             whole: None,
         };
         let (state, out) = (Some((writing, &worker.s, m)), &mut worker.by_values);
-        kernels.outputs(state, false, None, by, (n, v), Out::Tile(out));
+        kernels.outputs(state, false, None, by, (n, v), Out::Tile(out), None);
         let (state, out) = (
             Some((&worker.values, &worker.state_turned, v)),
             &mut worker.by_keys,
         );
-        kernels.outputs(state, false, None, Factors::NONE, (n, m), Out::Tile(out));
+        kernels.outputs(
+            state,
+            false,
+            None,
+            Factors::NONE,
+            (n, m),
+            Out::Tile(out),
+            None,
+        );
         if self.call.arguments.normalize {
             kernels.add_outer(&mut worker.by_keys, m, &worker.z, &worker.ones[..n]);
         }
@@ -698,14 +748,22 @@ impl<T: Computed> Backward<'_, T> {
             None => kernels.scale_rows(&mut worker.by_keys, m, &weights[..n]),
         }
         worker.of_columns.fill(T::ZERO);
-        let wants_sums = self.to.decay.is_some() && forward.vector.is_none();
-        if wants_sums {
+        // What writing into the state gives, for each token, and feature that decays by itself.
+        let wants_gradient = self.to.decay.is_some();
+        let mut written = Vec::new();
+        if wants_gradient && forward.vector.is_some() {
+            written = vec![T::ZERO; n * m];
+            for (row, written) in written.chunks_exact_mut(m).enumerate() {
+                let features = forward.keys.features.row(row);
+                add_products(written, worker.by_keys.row(row), features);
+            }
+        } else if wants_gradient {
             let dots = &mut worker.dots[..n];
             kernels.row_dots(&forward.keys.features, &worker.by_keys, m, dots);
-            for (sum, dot) in worker.by_sums[start..start + n].iter_mut().zip(dots) {
-                *sum -= dot.wide();
-            }
+            written = dots.to_vec();
         }
+        // What writing within the chunk gives, likewise.
+        let mut within = vec![T::ZERO; written.len()];
         if map.is_polynomial() {
             clear(&mut worker.by_key_input, n);
         }
@@ -715,7 +773,7 @@ impl<T: Computed> Backward<'_, T> {
             let (decay, rest) = self.kept_of_state(worker);
             let keep = [decay[0], rest[0]];
             for (number, query) in self.queries(head).enumerate() {
-                self.through_scores_back(worker, sequence, query, &tokens);
+                self.through_scores_back(worker, sequence, query, &tokens, &mut within);
                 let keep = match (number, self.call.arguments.has_vector_decay()) {
                     (0, true) => Keep::Each(&decay, &rest),
                     (0, false) if worker.forward.is_decaying => Keep::One(&keep),
@@ -734,7 +792,10 @@ impl<T: Computed> Backward<'_, T> {
                 self.add_to_state(worker, sequence, query, keep, n, start);
             }
         }
-        self.by_decay(worker, sequence, head, &tokens, running);
+        if wants_gradient && worker.forward.vector.is_none() {
+            within.copy_from_slice(&worker.of_columns[..n]);
+        }
+        self.by_decay(worker, sequence, head, &tokens, (&written, &within), past);
 
         let mask = self.call.arguments.key_mask.is_some();
         let forward = &mut worker.forward;
@@ -772,13 +833,15 @@ impl<T: Computed> Backward<'_, T> {
         }
     }
 
-    /// Adds to gradients by keys and values what comes through a query head's scores.
+    /// Adds to gradients by keys and values what comes through a query head's scores, and to
+    /// `within` what that is of each key's feature, where these decay by themselves.
     fn through_scores_back(
         &self,
         worker: &mut Worker<T>,
         sequence: &Sequence,
         query: usize,
         tokens: &Range<usize>,
+        within: &mut [T],
     ) {
         let Call {
             kernels,
@@ -810,15 +873,36 @@ impl<T: Computed> Backward<'_, T> {
             kind: Kind::LowerTransposed,
         };
         let out = Out::Tile(&mut worker.by_values);
-        kernels.outputs(None, true, Some(&weighted), Factors::NONE, (n, v), out);
+        kernels.outputs(
+            None,
+            true,
+            Some(&weighted),
+            Factors::NONE,
+            (n, v),
+            out,
+            None,
+        );
         self.load_gradient_of(worker, sequence, query, tokens);
 
         let forward = &mut worker.forward;
         if let Some(vector) = &mut forward.vector {
+            clear(&mut worker.by_features, n);
             clear(&mut worker.rest, n);
             let parts = [&forward.queries.features, &forward.keys.features];
-            let by = [&mut worker.rest, &mut worker.by_keys];
+            let by = [&mut worker.by_features, &mut worker.rest];
             vector.back(kernels, parts, &worker.by_scores, (n, m), by);
+            for (row, within) in within.chunks_exact_mut(m).enumerate() {
+                add_products(within, worker.rest.row(row), forward.keys.features.row(row));
+            }
+            for row in 0..n {
+                // A token with itself.
+                let score = worker.by_scores.row(row)[row];
+                let by = worker.by_keys.row_mut(row).iter_mut();
+                for (by, q) in by.zip(forward.queries.features.row(row)) {
+                    *by += score * *q;
+                }
+            }
+            kernels.add_rows(&worker.rest, (0, n), m, &mut worker.by_keys);
             return;
         }
         let (values, size, out) = match map.is_polynomial() {
@@ -844,7 +928,7 @@ impl<T: Computed> Backward<'_, T> {
             kind: Kind::LowerTransposed,
         };
         let out = Out::Tile(out);
-        kernels.outputs(None, true, Some(&weighted), Factors::NONE, size, out);
+        kernels.outputs(None, true, Some(&weighted), Factors::NONE, size, out, None);
     }
 
     /// Loads the gradient by a query head's outputs again.
@@ -860,65 +944,126 @@ impl<T: Computed> Backward<'_, T> {
         worker.dout.load(&dout, tokens.clone(), columns);
     }
 
-    /// What the last state's gradient gives to decay: for each feature where decay is, else in one.
-    fn by_last_sum(&self, worker: &mut Worker<T>) -> Vec<f64> {
-        let (m, v) = (self.call.map.count, self.call.sizes.value_dim);
-        let is_vector = self.call.arguments.has_vector_decay();
-        let mut sums = vec![0.0; if is_vector { m } else { 1 }];
-        if self.to.decay.is_none() || self.dlast.is_none() {
-            return sums;
+    /// Numbers of decay for each token.
+    fn decaying(&self) -> usize {
+        match self.to.decay {
+            Some(decay) if decay.shape()[3] > 1 => self.call.map.count,
+            Some(_) => 1,
+            None => 0,
         }
-        let (mut a, mut b) = (vec![T::ZERO; v], vec![T::ZERO; v]);
-        for feature in 0..m {
-            worker.s.get_row(feature, &mut a);
-            worker.forward.s.get_row(feature, &mut b);
-            let products = a.iter().zip(&b).map(|(a, b)| a.wide() * b.wide());
-            let of_z = match self.call.arguments.normalize {
-                true => worker.z[feature].wide() * worker.forward.z[feature].wide(),
-                false => 0.0,
-            };
-            sums[if is_vector { feature } else { 0 }] += products.sum::<f64>() + of_z;
-        }
-        sums
     }
 
-    /// Gradients by the decay of a chunk, from the last token to the first.
+    /// Where the copy of the state before a chunk is, if there is one.
+    fn copy_of(&self, worker: &Worker<T>, chunk: usize) -> Option<Range<usize>> {
+        let size = self.call.map.count * (self.call.sizes.value_dim + 1);
+        let copies = worker.states.len().checked_div(size)?;
+        let number = match chunk {
+            chunk if chunk.is_multiple_of(worker.apart) => chunk / worker.apart,
+            chunk if chunk == worker.last => copies.checked_sub(1)?,
+            _ => return None,
+        };
+        (number < copies).then_some(number * size..(number + 1) * size)
+    }
+
+    /// Copies the state before a chunk, if it is one that is kept.
+    fn copy_state(&self, worker: &mut Worker<T>, chunk: usize) {
+        let Some(place) = self.copy_of(worker, chunk) else {
+            return;
+        };
+        let (m, v) = (self.call.map.count, self.call.sizes.value_dim);
+        let (s, z) = worker.states[place].split_at_mut(m * v);
+        if v > 0 {
+            for (feature, row) in s.chunks_exact_mut(v).enumerate() {
+                worker.forward.s.get_row(feature, row);
+            }
+        }
+        z.copy_from_slice(&worker.forward.z[..m]);
+    }
+
+    /// What goes past a chunk's decay, from the state before it to the gradient by the state after
+    /// it, if there is a copy of the former; else `past`, which is what goes past the chunk's end,
+    /// is left to be reduced by what the chunk gives to it.
+    fn by_past(&self, worker: &mut Worker<T>, chunk: usize, past: &mut [f64]) {
+        let Some(place) = self.copy_of(worker, chunk) else {
+            return;
+        };
+        let (m, v) = (self.call.map.count, self.call.sizes.value_dim);
+        let (s, z) = worker.states[place].split_at(m * v);
+        let (decay, rest) = self.kept_of_state(worker);
+        let mut row = vec![T::ZERO; v];
+        past.fill(0.0);
+        for feature in 0..m {
+            worker.s.get_row(feature, &mut row);
+            let before = &s[feature * v..(feature + 1) * v];
+            let products = row.iter().zip(before).map(|(a, b)| a.wide() * b.wide());
+            let of_z = match self.call.arguments.normalize {
+                true => worker.z[feature].wide() * z[feature].wide(),
+                false => 0.0,
+            };
+            let at = if decay.len() > 1 { feature } else { 0 };
+            let kept = decay[at].wide() + rest[at].wide();
+            past[if past.len() > 1 { feature } else { 0 }] += kept * (products.sum::<f64>() + of_z);
+        }
+    }
+
+    /// Gradients by the decay of a chunk. Of each token, `written` is what its writing into the
+    /// state gives, and `within` what it gives in the chunk.
     fn by_decay(
         &self,
         worker: &mut Worker<T>,
         sequence: &Sequence,
         head: usize,
         tokens: &Range<usize>,
-        running: &mut [f64],
+        (written, within): (&[T], &[T]),
+        past: &mut [f64],
     ) {
         let Some(decay) = &self.to.decay else {
             return;
         };
-        let (to, from): (_, Matrix) = (
-            decay.at(sequence.batch, head),
-            decay.read_at(sequence.batch, head),
-        );
-        let forward = &worker.forward;
-        let is_masked = self.call.arguments.key_mask.is_some();
-        for (row, t) in tokens.clone().enumerate().rev() {
-            let is_there = !is_masked || forward.mask[row] != T::ZERO;
-            if forward.vector.is_some() {
-                let out = worker.rest.row_mut(row);
-                from.load_row(t, 0, out);
-                let keys = forward.keys.features.row(row);
-                let gradients = worker.by_keys.row(row);
-                for (i, running) in running.iter_mut().enumerate() {
-                    *running += out[i].wide() - keys[i].wide() * gradients[i].wide();
-                    out[i] = if is_there { T::of(*running) } else { T::ZERO };
-                }
-                to.store_row(t, 0, out);
-                continue;
+        let (n, count) = (tokens.len(), past.len());
+        let start = tokens.start - sequence.tokens.start;
+        let place = start * count..(start + n) * count;
+        let (read_within, read_before) =
+            (&worker.within[place.clone()], &worker.from_before[place]);
+        let has_past = self.copy_of(worker, start / self.call.chunk).is_some();
+        let to = decay.at(sequence.batch, head);
+        let mut out = vec![T::ZERO; n * count];
+        for i in 0..count {
+            let of = |numbers: &[T], t: usize| numbers[t * count + i].wide();
+            if !has_past {
+                // So far it is what goes past the chunk's end.
+                past[i] -= (0..n).map(|t| of(written, t)).sum::<f64>();
             }
-            let sum = worker.by_sums[t - sequence.tokens.start];
-            running[0] += sum - worker.of_columns[row].wide();
-            let out = if is_there { T::of(running[0]) } else { T::ZERO };
-            to.store_row(t, 0, &[out]);
+            let mut crossing = 0.0;
+            for t in 0..n {
+                // Writers before t, less readers before t: what is within, and goes out.
+                out[t * count + i] = T::of(past[i] + crossing);
+                crossing += of(written, t) + of(within, t) - of(read_within, t);
+            }
+            // What comes in is read by t or later.
+            let mut later = 0.0;
+            for t in (0..n).rev() {
+                later += of(read_before, t);
+                let out = &mut out[t * count + i];
+                *out = T::of(out.wide() + later);
+            }
+            past[i] += later;
         }
+        let is_masked = self.call.arguments.key_mask.is_some();
+        for (row, t) in tokens.clone().enumerate() {
+            let out = &mut out[row * count..(row + 1) * count];
+            if is_masked && worker.forward.mask[row] == T::ZERO {
+                out.fill(T::ZERO);
+            }
+            to.store_row(t, 0, out);
+        }
+    }
+}
+
+/// sums += a ∘ b.
+fn add_products<T: Computed>(sums: &mut [T], a: &[T], b: &[T]) {
+    for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+        *sum += *a * *b;
     }
 }
 

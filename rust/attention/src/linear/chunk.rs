@@ -17,6 +17,7 @@
 use std::ops::Range;
 
 use corekit_base::aligned::Aligned;
+use corekit_base::array::Wanted;
 
 use super::decay::Decay;
 use super::vector_decay::VectorDecay;
@@ -52,6 +53,8 @@ pub(super) struct Worker<T> {
     pub(super) is_least: Vec<bool>,
     /// Products of what goes into the map, before they become scores, if they are wanted.
     pub(super) products: Option<Tile<T>>,
+    /// Lines of what comes next, to be asked for meanwhile.
+    pub(super) wanted: Wanted,
 }
 
 impl<T: Computed> Worker<T> {
@@ -89,6 +92,7 @@ impl<T: Computed> Worker<T> {
             whole: vec![T::ZERO; room],
             is_least: vec![false; room],
             products: None,
+            wanted: Wanted::default(),
         })
     }
 }
@@ -128,10 +132,10 @@ pub(crate) fn forward<T: Computed>(
     let kernels = T::kernels(run.level);
     let map = Features::<T>::new(
         &arguments.map,
+        arguments.matrix,
         sizes.key_dim,
-        arguments.scale,
-        arguments.normalize,
-        run.level,
+        (arguments.scale, arguments.normalize),
+        run,
     )?;
     let sequences = arguments.sequences();
     let longest = sequences.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
@@ -183,6 +187,7 @@ impl<T: Computed> Call<'_, T> {
             run.control.check()?;
             let n = tokens.len();
             log = self.load_keys(worker, batch, head, tokens.clone(), &columns, log);
+            self.want_next(worker, to, sequence, head, &tokens, &columns);
             if is_causal {
                 let (scored, depth) = worker.keys.scored(self.map);
                 self.kernels.turn(scored, n, depth, &mut worker.turned);
@@ -218,6 +223,36 @@ impl<T: Computed> Call<'_, T> {
             self.store_state(worker, last, sequence, head, &columns, is_first, log);
         }
         Ok(())
+    }
+
+    /// Makes a list of the lines that the next chunk reads and this one writes.
+    fn want_next(
+        &self,
+        worker: &mut Worker<T>,
+        to: &Destination,
+        sequence: &Sequence,
+        head: usize,
+        tokens: &Range<usize>,
+        columns: &Range<usize>,
+    ) {
+        let (arguments, batch, wanted) = (self.arguments, sequence.batch, &mut worker.wanted);
+        let next = tokens.end..sequence.tokens.end.min(tokens.end + self.chunk);
+        let (keys, values) = (arguments.k.at(batch, head), arguments.v.at(batch, head));
+        wanted.clear();
+        if arguments.causal {
+            for query in head * self.sizes.group..(head + 1) * self.sizes.group {
+                let out = to.out.read_at(batch, query);
+                out.want(tokens.clone(), columns.clone(), wanted);
+            }
+        }
+        keys.want(next.clone(), 0..self.sizes.key_dim, wanted);
+        values.want(next.clone(), columns.clone(), wanted);
+        if arguments.causal {
+            for query in head * self.sizes.group..(head + 1) * self.sizes.group {
+                let queries = arguments.q.at(batch, query);
+                queries.want(next.clone(), 0..self.sizes.key_dim, wanted);
+            }
+        }
     }
 
     /// Loads the state, zeros if there is none, and returns its logarithm.
@@ -350,7 +385,15 @@ impl<T: Computed> Call<'_, T> {
                 kernels.column_sums(&vector.weighed, n, m, &mut worker.z);
             }
             let (keys, keep) = (&vector.weighed, vector.kept());
-            kernels.update(keys, &worker.spread, n, keep, (m, width), &mut worker.s);
+            kernels.update(
+                keys,
+                &worker.spread,
+                n,
+                keep,
+                (m, width),
+                &mut worker.s,
+                Some(&mut worker.wanted),
+            );
             return;
         }
         let mut keep = Keep::All;
@@ -369,7 +412,15 @@ impl<T: Computed> Call<'_, T> {
         if self.arguments.normalize {
             kernels.column_sums(keys, n, m, &mut worker.z);
         }
-        kernels.update(keys, &worker.spread, n, keep, (m, width), &mut worker.s);
+        kernels.update(
+            keys,
+            &worker.spread,
+            n,
+            keep,
+            (m, width),
+            &mut worker.s,
+            Some(&mut worker.wanted),
+        );
     }
 
     /// Loads queries and multiplies their features by `outer`; where `is_causal`, makes their scores
@@ -397,7 +448,16 @@ impl<T: Computed> Call<'_, T> {
             vector.weigh_queries(kernels, queries, (n, m));
         } else {
             let (scored, depth) = worker.queries.scored(map);
-            kernels.scores(scored, &worker.turned, depth, (n, n), Shape::Lower, scores);
+            let wanted = Some(&mut worker.wanted);
+            kernels.scores(
+                scored,
+                &worker.turned,
+                depth,
+                (n, n),
+                Shape::Lower,
+                scores,
+                wanted,
+            );
             if let Some(products) = &mut worker.products {
                 for row in 0..n {
                     products.row_mut(row)[..=row].copy_from_slice(&scores.row(row)[..=row]);
@@ -496,6 +556,7 @@ impl<T: Computed> Call<'_, T> {
                 Some(block) => Out::Block(block),
                 None => Out::Tile(&mut worker.out),
             },
+            Some(&mut worker.wanted),
         );
         if block.is_none() {
             for (row, t) in tokens.enumerate() {

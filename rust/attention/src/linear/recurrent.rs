@@ -30,6 +30,8 @@ pub struct LinearAttentionStep<'a> {
     pub decay: Option<Heads<'a>>,
     /// The map of queries and keys.
     pub map: FeatureMap,
+    /// Favor's matrix, if the caller has it.
+    pub matrix: Option<&'a [f64]>,
     /// Whether outputs are divided by φ(q)·z.
     pub normalize: bool,
     /// The least that they are divided by.
@@ -117,7 +119,13 @@ impl LinearAttentionStep<'_> {
             threads: if bytes < SHARED_BYTES { 1 } else { run.threads },
             ..*run
         };
-        let map = Features::<T>::new(&self.map, key_dim, self.scale, self.normalize, run.level)?;
+        let map = Features::<T>::new(
+            &self.map,
+            self.matrix,
+            key_dim,
+            (self.scale, self.normalize),
+            &run,
+        )?;
         let group = query_heads / key_heads.max(1);
         run.share(
             units,

@@ -120,7 +120,15 @@ impl<T: Computed> VectorDecay<T> {
                 );
                 kernels.turn(&self.keys, start, m, &mut self.turned);
                 let (size, block) = ((count, start), &mut self.block);
-                kernels.scores(&self.queries, &self.turned, m, size, Shape::Full, block);
+                kernels.scores(
+                    &self.queries,
+                    &self.turned,
+                    m,
+                    size,
+                    Shape::Full,
+                    block,
+                    None,
+                );
                 for row in 0..count {
                     out.row_mut(start + row)[..start].copy_from_slice(&block.row(row)[..start]);
                 }
@@ -175,8 +183,8 @@ impl<T: Computed> VectorDecay<T> {
         kernels.weigh_in_place(gradient, (0, n), m, logs, end, -T::ONE);
     }
 
-    /// Adds to gradients by queries and by keys what scores, by which `by_scores` are gradients,
-    /// give.
+    /// Adds to gradients by queries and by keys what scores of pairs of different tokens, by which
+    /// `by_scores` are gradients, give.
     pub(crate) fn back(
         &mut self,
         kernels: &Kernels<T>,
@@ -205,7 +213,15 @@ impl<T: Computed> VectorDecay<T> {
                     kind: Kind::Full,
                 };
                 let out = Out::Tile(&mut self.queries);
-                kernels.outputs(None, false, Some(&weighted), Factors::NONE, (count, m), out);
+                kernels.outputs(
+                    None,
+                    false,
+                    Some(&weighted),
+                    Factors::NONE,
+                    (count, m),
+                    out,
+                    None,
+                );
                 kernels.weigh_in_place(&mut self.queries, after, m, logs, reference, T::ONE);
                 kernels.add_rows(&self.queries, after, m, by_queries);
                 // Keys: e^{G_b - G_s} times what weighed queries give.
@@ -226,7 +242,15 @@ impl<T: Computed> VectorDecay<T> {
                     kind: Kind::FullTransposed,
                 };
                 let out = Out::Tile(&mut self.keys);
-                kernels.outputs(None, false, Some(&weighted), Factors::NONE, (start, m), out);
+                kernels.outputs(
+                    None,
+                    false,
+                    Some(&weighted),
+                    Factors::NONE,
+                    (start, m),
+                    out,
+                    None,
+                );
                 kernels.weigh_in_place(&mut self.keys, before, m, logs, reference, -T::ONE);
                 kernels.add_rows(&self.keys, before, m, by_keys);
             }
