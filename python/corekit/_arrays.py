@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -171,8 +172,8 @@ def _of_numpy(name: str, array: Array, wrap: Wrap, dtypes: Sequence[str]) -> Den
     if isinstance(array, np.ma.MaskedArray):
         raise ArgumentTypeError(f"{name} must have no mask, got a masked array: fill it first")
     dtype = array.dtype
-    named = dtype.name  # NumPy puts it together for every question
-    plain = array.view(np.ndarray)
+    named = _name(dtype)
+    plain = array if type(array) is np.ndarray else array.view(np.ndarray)
     if named not in dtypes:
         raise ArgumentTypeError(f"{name} must have a dtype of {_listed(dtypes)}, got {dtype}")
     if named == "bfloat16":
@@ -182,6 +183,12 @@ def _of_numpy(name: str, array: Array, wrap: Wrap, dtypes: Sequence[str]) -> Den
             f"{name} must have the machine's byte order, got dtype {dtype.str!r}"
         )
     return Dense(plain, named, wrap)
+
+
+@lru_cache(maxsize=64)
+def _name(dtype: np.dtype[Any]) -> str:
+    """Return a dtype's name, which NumPy puts together for every question."""
+    return dtype.name
 
 
 def _listed(dtypes: Sequence[str]) -> str:

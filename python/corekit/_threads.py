@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from corekit import _checks, _core
 from corekit.errors import InvalidArgumentError
@@ -27,4 +28,10 @@ def count(threads: object) -> int:
         if not (text.isascii() and text.isdigit()):
             raise InvalidArgumentError(f"{VARIABLE} must be a number of threads, got {text!r}")
         return _checks.integer(VARIABLE, int(text), low=1, high=MOST + 1)
+    return _available(frozenset(os.sched_getaffinity(0)))
+
+
+@lru_cache(maxsize=8)
+def _available(_affinity: frozenset[int]) -> int:
+    """Return the CPUs that may be used; asked once for an affinity, since cgroups are files."""
     return min(_core.build_info()["available_threads"], MOST)

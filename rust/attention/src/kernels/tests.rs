@@ -3,6 +3,8 @@
 // Indices stay what they are in the formulas.
 #![allow(clippy::needless_range_loop)]
 
+use std::ptr;
+
 use super::*;
 use crate::tiles::{ROOM, Tile};
 

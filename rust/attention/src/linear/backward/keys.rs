@@ -1,0 +1,275 @@
+//! The second sweep, from the last chunk to the first: gradients by keys and values, and by the state.
+
+use std::ops::Range;
+
+use super::super::Sequence;
+use super::super::chunk::Call;
+use super::decay::add_products;
+use super::worker::Worker;
+use super::{Backward, clear, store};
+use crate::kernels::{Computed, Factors, Keep, Kind, Out, Weighted};
+
+impl<T: Computed> Backward<'_, T> {
+    /// Gradients by keys, values and decay of a chunk whose keys are loaded; the gradient by the
+    /// state goes from after the chunk to before it. `log` is that of the last state where queries
+    /// saw nothing else; `past` is what goes past the chunk's decay, and then past that of its end.
+    pub(super) fn by_keys(
+        &self,
+        worker: &mut Worker<T>,
+        sequence: &Sequence,
+        head: usize,
+        tokens: Range<usize>,
+        log: Option<T>,
+        past: &mut [f64],
+    ) {
+        let Call {
+            kernels,
+            map,
+            sizes,
+            ..
+        } = self.call;
+        let (n, m, v) = (tokens.len(), map.count, sizes.value_dim);
+        let is_causal = log.is_none();
+        let start = tokens.start - sequence.tokens.start;
+        let forward = &mut worker.forward;
+
+        // What comes through the state.
+        let weights = &mut worker.weights;
+        weights[..n].fill(T::ONE);
+        if let Some(log) = log.filter(|_| map.is_stabilised()) {
+            for (weight, own) in weights[..n].iter_mut().zip(&forward.keys.logs) {
+                *weight = T::of((own.wide() - log.wide()).exp());
+            }
+        } else if forward.is_decaying {
+            weights[..n].copy_from_slice(forward.decay.to_state(n));
+        }
+        let writing = match &mut forward.vector {
+            Some(vector) => {
+                vector.weigh_keys(kernels, &forward.keys.features, (n, m));
+                &vector.weighed
+            }
+            None => &forward.keys.features,
+        };
+        let by = Factors {
+            state: Some(&weights[..]),
+            whole: None,
+        };
+        let (state, out) = (Some((writing, &worker.s, m)), &mut worker.by_values);
+        kernels.outputs(state, false, None, by, (n, v), Out::Tile(out), None);
+        let (state, out) = (
+            Some((&worker.values, &worker.state_turned, v)),
+            &mut worker.by_keys,
+        );
+        kernels.outputs(
+            state,
+            false,
+            None,
+            Factors::NONE,
+            (n, m),
+            Out::Tile(out),
+            None,
+        );
+        if self.call.arguments.normalize {
+            kernels.add_outer(&mut worker.by_keys, m, &worker.z, &worker.ones[..n]);
+        }
+        match &mut forward.vector {
+            Some(vector) => vector.weigh_to_end(kernels, &mut worker.by_keys, (n, m)),
+            None => kernels.scale_rows(&mut worker.by_keys, m, &weights[..n]),
+        }
+        worker.of_columns.fill(T::ZERO);
+        // What writing into the state gives, for each token, and feature that decays by itself.
+        let wants_gradient = self.to.decay.is_some();
+        let mut written = Vec::new();
+        if wants_gradient && forward.vector.is_some() {
+            written = vec![T::ZERO; n * m];
+            for (row, written) in written.chunks_exact_mut(m).enumerate() {
+                let features = forward.keys.features.row(row);
+                add_products(written, worker.by_keys.row(row), features);
+            }
+        } else if wants_gradient {
+            let dots = &mut worker.dots[..n];
+            kernels.row_dots(&forward.keys.features, &worker.by_keys, m, dots);
+            written = dots.to_vec();
+        }
+        // What writing within the chunk gives, likewise.
+        let mut within = vec![T::ZERO; written.len()];
+        if map.is_polynomial() {
+            clear(&mut worker.by_key_input, n);
+        }
+        if is_causal {
+            let (scored, depth) = forward.keys.scored(map);
+            kernels.turn(scored, n, depth, &mut forward.turned);
+            let (decay, rest) = self.kept_of_state(worker);
+            let keep = [decay[0], rest[0]];
+            for (number, query) in self.queries(head).enumerate() {
+                self.through_scores_back(worker, sequence, query, &tokens, &mut within);
+                let keep = match (number, self.call.arguments.has_vector_decay()) {
+                    (0, true) => Keep::Each(&decay, &rest),
+                    (0, false) if worker.forward.is_decaying => Keep::One(&keep),
+                    _ => Keep::All,
+                };
+                if number == 0 && self.call.arguments.normalize {
+                    let is_each = matches!(keep, Keep::Each(..));
+                    let is_all = matches!(keep, Keep::All);
+                    for (i, z) in worker.z[..m].iter_mut().enumerate() {
+                        let at = if is_each { i } else { 0 };
+                        if !is_all {
+                            *z = *z * decay[at] + *z * rest[at];
+                        }
+                    }
+                }
+                self.add_to_state(worker, sequence, query, keep, n, start);
+            }
+        }
+        if wants_gradient && worker.forward.vector.is_none() {
+            within.copy_from_slice(&worker.of_columns[..n]);
+        }
+        self.by_decay(worker, sequence, head, &tokens, (&written, &within), past);
+
+        let mask = self.call.arguments.key_mask.is_some();
+        let forward = &mut worker.forward;
+        let gradient = forward.keys.back(
+            kernels,
+            map,
+            n,
+            &mut worker.by_keys,
+            &mut worker.by_key_input,
+            &mut worker.scratch,
+        );
+        let mask = mask.then_some(&forward.mask[..n]);
+        let batch = sequence.batch;
+        store(&self.to.k.at(batch, head), gradient, tokens.clone(), mask);
+        store(
+            &self.to.v.at(batch, head),
+            &mut worker.by_values,
+            tokens,
+            mask,
+        );
+    }
+
+    /// What the state keeps over the chunk that is loaded, and what that lacks: for each feature, or
+    /// the first for all.
+    pub(super) fn kept_of_state(&self, worker: &Worker<T>) -> (Vec<T>, Vec<T>) {
+        match &worker.forward.vector {
+            Some(vector) => match vector.kept() {
+                Keep::Each(factor, rest) => (factor.to_vec(), rest.to_vec()),
+                _ => (vec![T::ONE], vec![T::ZERO]),
+            },
+            None => {
+                let [factor, rest] = worker.forward.decay.keep;
+                (vec![factor], vec![rest])
+            }
+        }
+    }
+
+    /// Adds to gradients by keys and values what comes through a query head's scores, and to
+    /// `within` what that is of each key's feature, where these decay by themselves.
+    pub(super) fn through_scores_back(
+        &self,
+        worker: &mut Worker<T>,
+        sequence: &Sequence,
+        query: usize,
+        tokens: &Range<usize>,
+        within: &mut [T],
+    ) {
+        let Call {
+            kernels,
+            map,
+            sizes,
+            ..
+        } = self.call;
+        let (n, m, d, v) = (tokens.len(), map.count, map.key_dim, sizes.value_dim);
+        self.ask(worker, sequence, query, tokens.clone(), true);
+        let kept = self.kept(sequence, query, tokens);
+        let (scale, shift) = (&worker.scale[kept.clone()], &worker.shift[kept]);
+        let forward = &mut worker.forward;
+        let table = forward.is_decaying.then_some(&forward.decay.table);
+        let wants_sums = self.to.decay.is_some() && forward.vector.is_none();
+        let sums = wants_sums.then_some((
+            &forward.scores,
+            &mut worker.of_rows[..],
+            &mut worker.of_columns[..],
+        ));
+        kernels.by_scores(&mut worker.by_scores, (scale, shift), table, sums);
+
+        // Ō r, of which `add_to_state` makes the same again for itself.
+        kernels.scale_rows(&mut worker.dout, v, scale);
+        kernels.spread(&worker.dout, n, v, &mut worker.dout_spread);
+        let weighted = Weighted {
+            scores: &forward.scores,
+            values: &worker.dout_spread,
+            tokens: n,
+            kind: Kind::LowerTransposed,
+        };
+        let out = Out::Tile(&mut worker.by_values);
+        kernels.outputs(
+            None,
+            true,
+            Some(&weighted),
+            Factors::NONE,
+            (n, v),
+            out,
+            None,
+        );
+        self.load_gradient_of(worker, sequence, query, tokens);
+
+        let forward = &mut worker.forward;
+        if let Some(vector) = &mut forward.vector {
+            clear(&mut worker.by_features, n);
+            clear(&mut worker.rest, n);
+            let parts = [&forward.queries.features, &forward.keys.features];
+            let by = [&mut worker.by_features, &mut worker.rest];
+            vector.back(kernels, parts, &worker.by_scores, (n, m), by);
+            for (row, within) in within.chunks_exact_mut(m).enumerate() {
+                add_products(within, worker.rest.row(row), forward.keys.features.row(row));
+            }
+            for row in 0..n {
+                // A token with itself.
+                let score = worker.by_scores.row(row)[row];
+                let by = worker.by_keys.row_mut(row).iter_mut();
+                for (by, q) in by.zip(forward.queries.features.row(row)) {
+                    *by += score * *q;
+                }
+            }
+            kernels.add_rows(&worker.rest, (0, n), m, &mut worker.by_keys);
+            return;
+        }
+        let (values, size, out) = match map.is_polynomial() {
+            true => {
+                self.by_products(
+                    &forward.products,
+                    &mut worker.slopes,
+                    &mut worker.by_scores,
+                    n,
+                );
+                kernels.spread(&forward.queries.input, n, d, &mut worker.inputs);
+                (&worker.inputs, (n, d), &mut worker.by_key_input)
+            }
+            false => {
+                kernels.spread(&forward.queries.features, n, m, &mut worker.spread);
+                (&worker.spread, (n, m), &mut worker.by_keys)
+            }
+        };
+        let weighted = Weighted {
+            scores: &worker.by_scores,
+            values,
+            tokens: n,
+            kind: Kind::LowerTransposed,
+        };
+        let out = Out::Tile(out);
+        kernels.outputs(None, true, Some(&weighted), Factors::NONE, size, out, None);
+    }
+
+    /// Loads the gradient by a query head's outputs again.
+    pub(super) fn load_gradient_of(
+        &self,
+        worker: &mut Worker<T>,
+        sequence: &Sequence,
+        query: usize,
+        tokens: &Range<usize>,
+    ) {
+        let dout = self.dout.at(sequence.batch, query);
+        let columns = 0..self.call.sizes.value_dim;
+        worker.dout.load(&dout, tokens.clone(), columns);
+    }
+}
