@@ -185,10 +185,12 @@ def _of_numpy(name: str, array: Array, wrap: Wrap, dtypes: Sequence[str]) -> Den
     return Dense(plain, named, wrap)
 
 
-@lru_cache(maxsize=64)
-def _name(dtype: np.dtype[Any]) -> str:
-    """Return a dtype's name, which NumPy puts together for every question."""
+def _put_together(dtype: np.dtype[Any]) -> str:
     return dtype.name
+
+
+# A dtype's name, which NumPy puts together for every question.
+_name = lru_cache(64)(_put_together)
 
 
 def _listed(dtypes: Sequence[str]) -> str:

@@ -31,7 +31,9 @@ def count(threads: object) -> int:
     return _available(frozenset(os.sched_getaffinity(0)))
 
 
-@lru_cache(maxsize=8)
-def _available(_affinity: frozenset[int]) -> int:
-    """Return the CPUs that may be used; asked once for an affinity, since cgroups are files."""
+def _count(_affinity: frozenset[int]) -> int:
     return min(_core.build_info()["available_threads"], MOST)
+
+
+# The CPUs that may be used, asked for once for an affinity: cgroups are files.
+_available = lru_cache(8)(_count)

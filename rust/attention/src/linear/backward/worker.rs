@@ -42,15 +42,15 @@ pub(super) struct Worker<T> {
     pub(super) of_rows: Vec<T>,
     pub(super) of_columns: Vec<T>,
     /// For each query head and token: what its output is multiplied by, and D.
-    pub(super) scale: Vec<T>,
-    pub(super) shift: Vec<T>,
+    pub(super) scale: Aligned<T>,
+    pub(super) shift: Aligned<T>,
     /// The state's logarithm before each chunk.
     pub(super) logs: Vec<T>,
     /// For each token, and each feature that decays by itself: what reading within the chunk gives.
     /// (What reading from before it gives is kept where the gradient by decay will be.)
-    pub(super) within: Vec<T>,
+    pub(super) within: Aligned<T>,
     /// The state before every `apart`th chunk, and then before the last, s and z of each.
-    pub(super) states: Vec<T>,
+    pub(super) states: Aligned<T>,
     pub(super) apart: usize,
     /// The last chunk of this sequence.
     pub(super) last: usize,
@@ -71,13 +71,13 @@ impl<T: Computed> Worker<T> {
             scratch = vec![T::ZERO; polynomial.scratch_len()];
         }
         let numbers = || vec![T::ZERO; chunk + 64 + ROOM];
-        let kept = zeros("what is kept of a token", longest.checked_mul(sizes.group))?.to_vec();
+        let kept = || zeros("what is kept of a token", longest.checked_mul(sizes.group));
         let decaying = match to.decay {
             Some(decay) if decay.shape()[3] > 1 => m,
             Some(_) => 1,
             None => 0,
         };
-        let sums = zeros("sums", longest.checked_mul(decaying))?.to_vec();
+        let within = zeros("sums", longest.checked_mul(decaying))?;
         // Half as much memory as q, k and v take at most.
         let (state, token) = (m * (v + 1), 2 * d + v);
         let apart = (2 * state).div_ceil((chunk * token).max(1)).max(1);
@@ -85,7 +85,7 @@ impl<T: Computed> Worker<T> {
             Some(_) => longest.div_ceil(chunk).div_ceil(apart) + 1,
             None => 0,
         };
-        let states = zeros("copies of states", copies.checked_mul(state))?.to_vec();
+        let states = zeros("copies of states", copies.checked_mul(state))?;
         Ok(Self {
             forward,
             values: Tile::new(chunk, v)?,
@@ -111,10 +111,10 @@ impl<T: Computed> Worker<T> {
             weights: numbers(),
             of_rows: numbers(),
             of_columns: numbers(),
-            scale: kept.clone(),
-            shift: kept,
+            scale: kept()?,
+            shift: kept()?,
             logs: vec![T::ZERO; longest.div_ceil(chunk)],
-            within: sums,
+            within,
             states,
             apart,
             last: 0,
