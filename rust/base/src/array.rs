@@ -325,18 +325,44 @@ impl<'a> Matrix<'a> {
         self.data.wrapping_offset(self.offset(row, column))
     }
 
-    /// The cache lines of a tile, to be asked for one after the other before it is loaded.
+    /// The cache lines of a tile, to be asked for one after the other before it is read.
     pub fn ahead(&self, rows: Range<usize>, columns: Range<usize>) -> Ahead {
         self.assert_inside(&rows, &columns);
         let bytes = columns.len() * self.dtype.size();
         let is_useful = self.strides[1] == self.dtype.size() as isize && bytes > SHORT;
-        Ahead {
-            from: self.at(rows.start, columns.start),
-            stride: self.strides[0],
-            rows: rows.len(),
-            row: 0,
-            lines: if is_useful { bytes.div_ceil(LINE) } else { 0 },
+        if !is_useful || rows.is_empty() {
+            return Ahead::none();
         }
+        let from = self.at(rows.start, columns.start);
+        // Where rows begin within a line, the rest of each row's last one is not worth a turn.
+        let lines = bytes.div_ceil(LINE);
+        Ahead {
+            next: from,
+            step: LINE,
+            left: lines,
+            rows: rows.len(),
+            lines,
+            to_next_row: self.strides[0].wrapping_sub((lines * LINE) as isize),
+        }
+    }
+
+    /// A tile where it lies, if its elements are of this type and side by side in every row.
+    pub fn in_place<T: Element>(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> Option<Rows<'a, T>> {
+        self.assert_inside(&rows, &columns);
+        let size = size_of::<T>() as isize;
+        let fits = self.dtype == T::DTYPE
+            && (self.strides[1] == size || columns.len() < 2)
+            && self.strides[0] % size == 0;
+        fits.then(|| Rows {
+            first: self.at(rows.start, columns.start).cast(),
+            stride: self.strides[0] / size,
+            shape: [rows.len(), columns.len()],
+            memory: PhantomData,
+        })
     }
 
     /// Adds the cache lines of a tile that will be loaded to those that are asked for.
@@ -398,7 +424,7 @@ impl<'a> Matrix<'a> {
                 let out = &mut out[..columns.len()];
                 if bytes <= SHORT {
                     // Short pieces that lie far apart are nothing that the processor foresees.
-                    prefetch(self.at(row + AHEAD, columns.start), bytes);
+                    prefetch(self.at(row + AHEAD_BYTES / bytes.max(1), columns.start), bytes);
                 }
                 // SAFETY: the tile is inside the matrix, whose memory may be read.
                 unsafe { load_strided::<E, T>(self.at(row, columns.start), self.strides[1], out) };
@@ -516,68 +542,159 @@ impl Wanted {
 /// Bytes of a piece of a row up to which the next ones are asked for ahead of time.
 const SHORT: usize = 512;
 
-/// How many pieces ahead.
-const AHEAD: usize = 16;
+/// How far ahead, counted in bytes of pieces: as many as are under way at a time.
+///
+/// Measured on 64 columns of float32 at a time (Zen 5, one thread): 22.7 ms, against 27.7 for 4 KB
+/// and 23.5 for 20.
+const AHEAD_BYTES: usize = 10 << 10;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// The cache lines of a tile that will be loaded ([`Matrix::ahead`]).
+/// Rows whose elements lie side by side, for a kernel that reads them where they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a, T> {
+    first: *const T,
+    /// Elements from one row to the next.
+    stride: isize,
+    shape: [usize; 2],
+    memory: PhantomData<&'a [T]>,
+}
+
+impl<'a, T: Copy> Rows<'a, T> {
+    /// Rows of a slice, each `stride` after the one before.
+    ///
+    /// # Panics
+    /// When the slice is too short for them.
+    pub fn of(slice: &'a [T], stride: usize, rows: usize, columns: usize) -> Self {
+        let end = rows
+            .checked_sub(1)
+            .map_or(0, |last| last * stride + columns);
+        assert!(end <= slice.len(), "rows of this stride are inside");
+        Self {
+            first: slice.as_ptr(),
+            stride: stride as isize,
+            shape: [rows, columns],
+            memory: PhantomData,
+        }
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// How many elements a row has.
+    pub fn columns(&self) -> usize {
+        self.shape[1]
+    }
+
+    /// Whether every row begins where a cache line does.
+    pub fn are_aligned(&self) -> bool {
+        let bytes = self.stride.unsigned_abs() * size_of::<T>();
+        self.first.addr().is_multiple_of(LINE) && bytes.is_multiple_of(LINE)
+    }
+
+    /// Elements from one row to the next.
+    pub fn stride(&self) -> isize {
+        self.stride
+    }
+
+    /// Where a row begins, which need not be aligned; all its elements may be read.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[inline]
+    pub fn row(&self, row: usize) -> *const T {
+        assert!(row < self.rows(), "a row that there is");
+        self.first.wrapping_offset(row as isize * self.stride)
+    }
+
+    /// One element.
+    ///
+    /// # Panics
+    /// When there is no such element.
+    pub fn get(&self, row: usize, column: usize) -> T {
+        assert!(column < self.columns(), "a column that there is");
+        // SAFETY: the element is inside, and so may be read (`Rows::of`, `Matrix::in_place`).
+        unsafe { self.row(row).wrapping_add(column).read_unaligned() }
+    }
+}
+
+/// The cache lines of a tile that will be read ([`Matrix::ahead`]).
 ///
 /// A processor foresees a row that is read from end to end, but not that computing will stop and
 /// the next piece of it will be wanted: who computes asks for it meanwhile, line by line.
 #[derive(Clone, Copy, Debug)]
 pub struct Ahead {
-    from: *const u8,
-    stride: isize,
+    next: *const u8,
+    /// Bytes from a line to the next; nothing when all were asked for.
+    step: usize,
+    /// Lines left in this row, or until the end is noticed again.
+    left: usize,
+    /// Rows left, with this one.
     rows: usize,
-    row: usize,
+    /// Lines of a row.
     lines: usize,
+    /// Bytes from the end of a row's lines to the next row.
+    to_next_row: isize,
 }
 
 impl Ahead {
     /// No lines.
     pub fn none() -> Self {
+        // It is asked for all the same, so let it be one that is near.
+        static NEAR: u8 = 0;
         Self {
-            from: std::ptr::null(),
-            stride: 0,
+            next: &raw const NEAR,
+            step: 0,
+            left: usize::MAX,
             rows: 0,
-            row: 0,
             lines: 0,
+            to_next_row: 0,
         }
     }
 
-    /// How many lines are left.
+    /// How many lines are left, those of a row that was begun counted whole.
     pub fn len(&self) -> usize {
-        self.lines * self.rows - if self.lines > 0 { self.row } else { 0 }
+        self.lines * self.rows
     }
 
     /// Whether none is left.
     pub fn is_empty(&self) -> bool {
-        self.lines == 0
+        self.rows == 0
     }
 
-    /// Asks for the next line: rows take turns.
+    /// Asks for the next line, row after row; when there is none, for the last one again.
     #[inline(always)]
     pub fn ask(&mut self) {
-        if self.lines == 0 {
-            return;
-        }
-        let line = self.from.wrapping_offset(self.row as isize * self.stride);
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: a prefetch reads nothing that a program sees, and never faults.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.next.cast()) };
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = line;
-        self.row += 1;
-        if self.row == self.rows {
-            self.row = 0;
-            self.lines -= 1;
-            self.from = self.from.wrapping_add(LINE);
+        self.next = self.next.wrapping_add(self.step);
+        self.left -= 1;
+        if self.left == 0 {
+            *self = self.end_row();
         }
+    }
+
+    // Apart and by value, so that the loop around `ask` keeps what it needs in registers.
+    #[cold]
+    #[inline(never)]
+    fn end_row(mut self) -> Self {
+        self.rows = self.rows.saturating_sub(1);
+        if self.rows == 0 {
+            self.next = self.next.wrapping_sub(self.step);
+            self.step = 0;
+            self.left = usize::MAX;
+        } else {
+            self.next = self.next.wrapping_offset(self.to_next_row);
+            self.left = self.lines;
+        }
+        self
     }
 }
 
@@ -740,6 +857,30 @@ impl<'a> MatrixMut<'a> {
         // SAFETY: the elements are inside the matrix, whose memory may be written.
         with_type!(self.dtype, E => unsafe {
             store_strided::<E, T>(self.at(row, first), self.strides[1], values);
+        });
+    }
+
+    /// Stores `values`, each times its scale, in row `row`.
+    ///
+    /// Threads that store at the same time must take different elements.
+    pub fn store_scaled<T: Real>(&self, row: usize, values: &[T], scales: &[T]) {
+        self.assert_inside(&(row..row + 1), &(0..scales.len()));
+        let values = &values[..scales.len()];
+        with_type!(self.dtype, E => {
+            let mut to = self.at(row, 0).cast::<E>();
+            if self.strides[1] == size_of::<E>() as isize {
+                for (value, scale) in values.iter().zip(scales) {
+                    // SAFETY: the element is inside the matrix, whose memory may be written.
+                    unsafe { to.write_unaligned(E::store(*value * *scale)) };
+                    to = to.wrapping_add(1);
+                }
+            } else {
+                for (value, scale) in values.iter().zip(scales) {
+                    // SAFETY: as above.
+                    unsafe { to.write_unaligned(E::store(*value * *scale)) };
+                    to = to.wrapping_byte_offset(self.strides[1]);
+                }
+            }
         });
     }
 

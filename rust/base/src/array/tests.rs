@@ -126,3 +126,62 @@ fn a_tile_outside_is_a_panic() {
     let mut out = [0f32; 8];
     Matrix::of(&[0f32; 4], 2, 2).load_tile(0..2, 0..3, &mut out, 4);
 }
+
+#[test]
+fn rows_in_place_are_those_of_the_matrix() {
+    let values = counted(7 * 12);
+    let x = Matrix::of(&values, 7, 12);
+    let rows = x.in_place::<f32>(2..6, 3..9).unwrap();
+    assert_eq!([rows.rows(), rows.columns()], [4, 6]);
+    assert_eq!(rows.stride(), 12);
+    for r in 0..4 {
+        for c in 0..6 {
+            assert_eq!(rows.get(r, c), values[(2 + r) * 12 + 3 + c]);
+        }
+    }
+    // Another type, or elements that are not side by side.
+    assert!(x.in_place::<f64>(0..7, 0..12).is_none());
+    assert!(x.transposed().in_place::<f32>(0..12, 0..7).is_none());
+}
+
+#[test]
+#[should_panic(expected = "a column that there is")]
+fn no_element_outside_of_rows_is_read() {
+    let values = counted(12);
+    Rows::of(&values, 6, 2, 5).get(1, 5);
+}
+
+#[test]
+#[should_panic(expected = "stride")]
+fn rows_are_inside_of_their_slice() {
+    let values = counted(12);
+    let _ = Rows::of(&values, 6, 2, 7);
+}
+
+#[test]
+fn all_lines_are_asked_for_once() {
+    let values = vec![0f32; 4 * 2048];
+    let x = Matrix::of(&values, 4, 2048);
+    let mut ahead = x.ahead(1..4, 512..1024);
+    assert_eq!(ahead.len(), 3 * 32);
+    for left in (0..3).rev() {
+        assert!(!ahead.is_empty());
+        (0..32).for_each(|_| ahead.ask());
+        assert_eq!(ahead.len(), left * 32);
+    }
+    assert!(ahead.is_empty());
+    ahead.ask();
+    assert!(Ahead::none().is_empty() && x.ahead(0..4, 0..100).is_empty());
+}
+
+#[test]
+fn scaled_rows_are_stored_in_both_orders() {
+    let (values, scales) = ([1f64, 2.0, 3.0, 9.0], [2f64, 0.5, -1.0]);
+    let mut by_rows = [0f32; 6];
+    MatrixMut::of(&mut by_rows, 2, 3).store_scaled(1, &values, &scales);
+    assert_eq!(by_rows, [0.0, 0.0, 0.0, 2.0, 1.0, -3.0]);
+    let mut by_columns = [0f32; 6];
+    let y = MatrixMut::of(&mut by_columns, 3, 2).transposed();
+    y.store_scaled(1, &values, &scales);
+    assert_eq!(by_columns, [0.0, 2.0, 0.0, 1.0, 0.0, -3.0]);
+}

@@ -6,7 +6,7 @@
 //! permutation and a multiply-add for each stratum, and nothing is transposed or stored between.
 //! The blocks of a group come in rising order, so every output is the same sum as in a plain loop.
 
-use corekit_base::array::Ahead;
+use corekit_base::array::{Ahead, Element, Rows};
 use corekit_base::real::Real;
 use corekit_base::simd::Level;
 
@@ -129,21 +129,17 @@ impl ChunkDraw for BlockDraw<'_> {
 /// which would put all rows to the same places of a cache.
 pub(crate) const TILE_STRIDE: usize = CHUNK + 16;
 
-/// Rows of a chunk's features, converted, each [`TILE_STRIDE`] after the one before.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tile<'a, T> {
-    pub values: &'a [T],
-    pub rows: usize,
-}
-
 /// The types that have kernels for blocks.
-pub(crate) trait Blocks: Real {
+pub(crate) trait Blocks: Real + Element {
+    /// Copies rows to a tile, each [`TILE_STRIDE`] after the one before.
+    fn copy(level: Level, from: Rows<'_, Self>, tile: &mut [Self]);
+
     /// Adds to row r of `sums` (each `stride` after the one before) what the table says of row r
-    /// of the tile; meanwhile asks for the lines `ahead`.
+    /// of the tile, which has whole blocks; meanwhile asks for the lines `ahead`.
     fn accumulate(
         level: Level,
         table: &Table,
-        tile: Tile<'_, Self>,
+        tile: Rows<'_, Self>,
         sums: &mut [Self],
         stride: usize,
         ahead: Ahead,
@@ -151,16 +147,15 @@ pub(crate) trait Blocks: Real {
 }
 
 /// The reference: what the kernels do, one lane after the other.
-fn accumulate_plainly<T: Real>(table: &Table, tile: Tile<'_, T>, sums: &mut [T], stride: usize) {
+fn accumulate_plainly<T: Real>(table: &Table, tile: Rows<'_, T>, sums: &mut [T], stride: usize) {
     let width = table.width;
     let mut items = table.items.iter();
     for run in &table.runs {
         for item in items.by_ref().take(run.items as usize) {
-            for row in 0..tile.rows {
-                let from = &tile.values[row * TILE_STRIDE + item.offset as usize..][..width];
+            for row in 0..tile.rows() {
                 let to = &mut sums[row * stride + run.start as usize..][..width];
                 for (sum, lane) in to.iter_mut().zip(item.lanes) {
-                    let value = from[usize::from(lane & !SIGN)];
+                    let value = tile.get(row, item.offset as usize + usize::from(lane & !SIGN));
                     *sum += if lane & SIGN == 0 { value } else { -value };
                 }
             }
@@ -168,13 +163,30 @@ fn accumulate_plainly<T: Real>(table: &Table, tile: Tile<'_, T>, sums: &mut [T],
     }
 }
 
+/// The reference of copies.
+fn copy_plainly<T: Real>(from: Rows<'_, T>, tile: &mut [T]) {
+    for (row, to) in (0..from.rows()).zip(tile.chunks_mut(TILE_STRIDE)) {
+        for (column, to) in to[..from.columns()].iter_mut().enumerate() {
+            *to = from.get(row, column);
+        }
+    }
+}
+
 macro_rules! blocks {
     ($type:ty, $kernel:ident) => {
         impl Blocks for $type {
+            fn copy(level: Level, from: Rows<'_, Self>, tile: &mut [Self]) {
+                match level {
+                    #[cfg(target_arch = "x86_64")]
+                    Level::Avx512 => kernel::x86::copy(level, from, tile),
+                    _ => copy_plainly(from, tile),
+                }
+            }
+
             fn accumulate(
                 level: Level,
                 table: &Table,
-                tile: Tile<'_, Self>,
+                tile: Rows<'_, Self>,
                 sums: &mut [Self],
                 stride: usize,
                 ahead: Ahead,
@@ -219,8 +231,8 @@ mod tests {
                     n_features: features,
                 };
                 draw.draw(0, &mut Words::new(), &mut table);
-                for rows in 1..=ROWS {
-                    let stride = TILE_STRIDE;
+                // A tile of our own, or rows where they lie.
+                for (rows, stride) in (1..=ROWS).flat_map(|r| [(r, TILE_STRIDE), (r, CHUNK + 48)]) {
                     let mut values = vec![T::ZERO; ROWS * stride];
                     for row in 0..rows {
                         for (c, value) in values[row * stride..][..features].iter_mut().enumerate()
@@ -228,10 +240,8 @@ mod tests {
                             *value = T::of(((row * 31 + c * 17) % 101) as f64 / 7.0 - 6.0);
                         }
                     }
-                    let tile = Tile {
-                        values: &values,
-                        rows,
-                    };
+                    let whole = features.next_multiple_of(strata.width);
+                    let tile = Rows::of(&values, stride, rows, whole);
                     let start: Vec<T> =
                         (0..ROWS * (k + 3)).map(|i| T::of(i as f64 / 3.0)).collect();
                     let mut wanted = start.clone();
@@ -250,5 +260,34 @@ mod tests {
     fn all_levels_are_the_plain_loop() {
         levels_agree::<f32>();
         levels_agree::<f64>();
+    }
+
+    fn copies_agree<T: Blocks>() {
+        let stride = CHUNK + 5;
+        let values: Vec<T> = (0..ROWS * stride + 9).map(|i| T::of(i as f64)).collect();
+        for columns in [1, 7, 8, 16, 33, 500, CHUNK - 1, CHUNK] {
+            for rows in [1, 3, ROWS] {
+                for first in [0, 4, 9] {
+                    let from = Rows::of(&values[first..], stride, rows, columns);
+                    let mut wanted = vec![T::ZERO; ROWS * TILE_STRIDE];
+                    copy_plainly(from, &mut wanted);
+                    assert_eq!(
+                        wanted[(rows - 1) * TILE_STRIDE],
+                        values[first + (rows - 1) * stride]
+                    );
+                    for level in Level::all() {
+                        let mut tile = vec![T::ZERO; ROWS * TILE_STRIDE];
+                        T::copy(level, from, &mut tile);
+                        assert_eq!(tile, wanted, "{level} {rows} x {columns} from {first}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_levels_copy_the_same() {
+        copies_agree::<f32>();
+        copies_agree::<f64>();
     }
 }

@@ -14,7 +14,7 @@ use crate::law::{SparseLaw, WIDEST};
 use super::tables::{ChunkDraw, Words};
 
 /// Rows side by side.
-pub(crate) const LANES: usize = 32;
+pub(crate) const LANES: usize = 64;
 
 /// The most terms of a chunk's lists, which a worker may hold.
 const MOST_TERMS: f64 = (1 << 19) as f64;

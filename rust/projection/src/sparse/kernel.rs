@@ -22,7 +22,10 @@ use super::{Draw, Source};
 const WINDOW: usize = 512;
 
 /// How far ahead the table is asked for columns, in non-zeros.
-const AHEAD: usize = 24;
+///
+/// Measured on 221 non-zeros a row and a table of 16 MB (Zen 5, one thread): 38.4 ms, against 40.7
+/// for half as far; twice as far gains nothing more, and costs rows of text a sixth.
+const AHEAD: usize = 48;
 
 /// Where columns are found while a thread works.
 pub(super) trait Lookup {
@@ -248,7 +251,6 @@ impl<'a, T: Real> Csr<'a, T> {
         Ok(Worker {
             lookup: start()?,
             sums: zeros(WHAT, sums)?,
-            line: zeros(WHAT, k)?,
             window: Window {
                 features: zeros(WHAT, WINDOW + AHEAD)?,
                 values: zeros(WHAT, WINDOW)?,
@@ -273,12 +275,8 @@ impl<'a, T: Real> Csr<'a, T> {
             } else {
                 worker.add_ordered(from, row, &self.run)?;
             }
-            let sums = worker.sums.iter_mut().zip(&self.scales);
-            for (out, (sum, scale)) in worker.line.iter_mut().zip(sums) {
-                *out = *sum * *scale;
-                *sum = T::ZERO;
-            }
-            self.y.store_row(first + row, 0, &worker.line);
+            self.y.store_scaled(first + row, &worker.sums, &self.scales);
+            worker.sums[..self.scales.len()].fill(T::ZERO);
         }
         self.run.control.advance(rows.len() as u64);
         Ok(())
@@ -361,7 +359,6 @@ struct Worker<T, L> {
     lookup: L,
     /// The sums of the row, and zeros up to a power of two; all zeros between rows.
     sums: Vec<T>,
-    line: Vec<T>,
     window: Window<T>,
     ordered: Ordered<T>,
 }

@@ -32,9 +32,38 @@ pub(super) trait Stored<T>: Sync {
 pub(super) struct Ordered<T> {
     pub features: Vec<u64>,
     pub values: Vec<T>,
-    order: Vec<(u64, usize)>,
+    order: Vec<u64>,
+    wide_order: Vec<u128>,
     sorted: Vec<T>,
 }
+
+/// A feature and its place in the row as one number, which orders by both: sorting such numbers
+/// takes no branches, and less than half the time of pairs.
+trait Key: Copy + Default + Ord {
+    const HALF: u32 = size_of::<Self>() as u32 * 4;
+    fn new(feature: u64, place: usize) -> Self;
+    fn feature(self) -> u64;
+    fn place(self) -> usize;
+}
+
+macro_rules! key {
+    ($type:ty) => {
+        impl Key for $type {
+            fn new(feature: u64, place: usize) -> Self {
+                Self::from(feature) << Self::HALF | place as Self
+            }
+            fn feature(self) -> u64 {
+                (self >> Self::HALF) as u64
+            }
+            fn place(self) -> usize {
+                (self & ((1 << Self::HALF) - 1)) as usize
+            }
+        }
+    };
+}
+
+key!(u64);
+key!(u128);
 
 impl<T: Real> Ordered<T> {
     /// Loads row `row` and puts it in order.
@@ -43,27 +72,43 @@ impl<T: Real> Ordered<T> {
         if self.features.is_sorted_by(|a, b| a < b) {
             return Ok(());
         }
-        // Sorted by feature and place, which are no two alike, in the memory that there is: a
-        // stable sort would take more.
-        resize(&mut self.order, self.features.len())?;
-        for (place, (pair, feature)) in self.order.iter_mut().zip(&self.features).enumerate() {
-            *pair = (*feature, place);
+        let is_narrow = |number: u64| number >> <u64 as Key>::HALF == 0;
+        let widest = self.features.iter().fold(0, |all, feature| all | feature);
+        if is_narrow(widest) && is_narrow(self.features.len() as u64) {
+            let mut order = std::mem::take(&mut self.order);
+            self.put_in_order(&mut order)?;
+            self.order = order;
+        } else {
+            let mut order = std::mem::take(&mut self.wide_order);
+            self.put_in_order(&mut order)?;
+            self.wide_order = order;
+        }
+        Ok(())
+    }
+
+    /// Sorts the pairs and adds up those of one feature, in the order in which they came.
+    fn put_in_order<K: Key>(&mut self, order: &mut Vec<K>) -> Result<()> {
+        // By feature and place, which are no two alike, in the memory that there is: a stable sort
+        // would take more.
+        resize(order, self.features.len())?;
+        for (place, (key, feature)) in order.iter_mut().zip(&self.features).enumerate() {
+            *key = K::new(*feature, place);
         }
         if !self.features.is_sorted() {
-            self.order.sort_unstable();
+            order.sort_unstable();
         }
         resize(&mut self.sorted, 0)?;
         resize(&mut self.sorted, self.values.len())?;
         let mut last = None;
         let mut end = 0;
-        for &(feature, place) in &self.order {
-            if last != Some(feature) {
-                last = Some(feature);
-                self.features[end] = feature;
+        for key in order {
+            if last != Some(key.feature()) {
+                last = Some(key.feature());
+                self.features[end] = key.feature();
                 end += 1;
             }
             // From zero on, as an addition to a matrix of zeros.
-            self.sorted[end - 1] += self.values[place];
+            self.sorted[end - 1] += self.values[key.place()];
         }
         self.features.truncate(end);
         self.sorted.truncate(end);
@@ -107,8 +152,7 @@ pub(super) fn ordered_row<T: Real>(
     let mut ordered = Ordered {
         features: std::mem::take(columns),
         values: std::mem::take(values),
-        order: Vec::new(),
-        sorted: Vec::new(),
+        ..Ordered::default()
     };
     let loaded = ordered.load(from, row);
     (*columns, *values) = (ordered.features, ordered.values);

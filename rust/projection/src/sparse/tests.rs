@@ -386,6 +386,31 @@ fn rows_of_csr_are_in_order() {
 }
 
 #[test]
+fn features_of_any_width_are_put_in_order_alike() {
+    let control = Control::new();
+    let rows = typed::<f64>(&some_rows(50, 30, 60, true));
+    // Features that take more than 32 bits, the same rows otherwise.
+    let gap = 1usize << 40;
+    let far = |(feature, value): &(usize, f64)| (feature * gap, *value);
+    let apart: Rows<f64> = rows
+        .iter()
+        .map(|row| row.iter().map(far).collect())
+        .collect();
+    let (near, apart) = (pack::<i64, f64>(&rows), pack::<i64, f64>(&apart));
+    let near = near.view(30, &run(&control, 1)).unwrap();
+    let apart = apart.view(30 * gap, &run(&control, 1)).unwrap();
+    let (mut columns, mut values) = (Vec::new(), Vec::<f64>::new());
+    let (mut far_columns, mut far_values) = (Vec::new(), Vec::<f64>::new());
+    for i in 0..50 {
+        near.row(i, &mut columns, &mut values);
+        apart.row(i, &mut far_columns, &mut far_values);
+        let wanted: Vec<u64> = columns.iter().map(|column| column * gap as u64).collect();
+        assert_eq!(far_columns, wanted);
+        assert_eq!(bits(&far_values), bits(&values));
+    }
+}
+
+#[test]
 fn entries_are_the_columns() {
     laws(|law| {
         let d = 61;

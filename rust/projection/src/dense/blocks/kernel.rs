@@ -5,11 +5,11 @@
 pub(super) mod x86 {
     use std::arch::x86_64::*;
 
-    use corekit_base::array::Ahead;
+    use corekit_base::array::{Ahead, Rows};
     use corekit_base::real::Real;
     use corekit_base::simd::Level;
 
-    use super::super::{ROWS, TILE_STRIDE, Table, Tile};
+    use super::super::{ROWS, TILE_STRIDE, Table};
     use crate::law::WIDEST;
 
     /// Some lanes of a group in registers.
@@ -211,15 +211,14 @@ pub(super) mod x86 {
     #[inline(always)]
     unsafe fn accumulate<T: Real, L: Lanes<T>, const R: usize>(
         table: &Table,
-        tile: *const T,
+        (tile, tile_stride): (*const T, isize),
         (sums, stride): (*mut T, usize),
         ahead: &mut Ahead,
     ) {
         let width = table.width;
         // As many lines for each item as use all of them up.
-        let asks = ahead
-            .len()
-            .div_ceil((table.items.len() * width / L::LANES).max(1));
+        let loops = table.items.len() * width / L::LANES;
+        let more_asks = (ahead.len().div_ceil(loops.max(1))).saturating_sub(1);
         let mut items = table.items.as_slice();
         for run in &table.runs {
             let (ours, others) = items.split_at(run.items as usize);
@@ -231,7 +230,8 @@ pub(super) mod x86 {
                     let group = sums.add(run.start as usize + part);
                     let mut held: [L; R] = std::array::from_fn(|r| L::load(group.add(r * stride)));
                     for item in ours {
-                        (0..asks).for_each(|_| ahead.ask());
+                        ahead.ask();
+                        (0..more_asks).for_each(|_| ahead.ask());
                         let lanes = item.lanes.as_ptr().add(part);
                         // Half a block goes to half a group, straight or exchanged.
                         let half = if L::LANES < width {
@@ -242,7 +242,8 @@ pub(super) mod x86 {
                         let block = tile.add(item.offset as usize + half);
                         let order = L::order(lanes);
                         for (r, held) in held.iter_mut().enumerate() {
-                            *held = held.add(block.add(r * TILE_STRIDE), order);
+                            let from = block.offset(r as isize * tile_stride);
+                            *held = held.add(from, order);
                         }
                     }
                     for (r, held) in held.into_iter().enumerate() {
@@ -259,28 +260,28 @@ pub(super) mod x86 {
             #[target_feature(enable = $features)]
             unsafe fn $name(
                 table: &Table,
-                tile: Tile<'_, $type>,
+                tile: Rows<'_, $type>,
                 sums: &mut [$type],
                 stride: usize,
                 mut ahead: Ahead,
             ) {
-                let from = |row: usize| tile.values[row * TILE_STRIDE..].as_ptr();
-                if tile.rows == ROWS {
-                    // SAFETY: as the caller says.
-                    unsafe {
-                        accumulate::<_, $lanes, ROWS>(
-                            table,
-                            from(0),
-                            (sums.as_mut_ptr(), stride),
-                            &mut ahead,
-                        );
+                let sums = sums.as_mut_ptr();
+                let to = |row: usize| (sums.wrapping_add(row * stride), stride);
+                // SAFETY: as the caller says, from each row on.
+                unsafe {
+                    if tile.rows() < ROWS {
+                        for row in 0..tile.rows() {
+                            let from = (tile.row(row), 0);
+                            accumulate::<_, $lanes, 1>(table, from, to(row), &mut ahead);
+                        }
+                    } else if tile.stride() == TILE_STRIDE as isize {
+                        // A constant needs no registers.
+                        let from = (tile.row(0), TILE_STRIDE as isize);
+                        accumulate::<_, $lanes, ROWS>(table, from, to(0), &mut ahead);
+                    } else {
+                        let from = (tile.row(0), tile.stride());
+                        accumulate::<_, $lanes, ROWS>(table, from, to(0), &mut ahead);
                     }
-                    return;
-                }
-                for row in 0..tile.rows {
-                    let to = (sums[row * stride..].as_mut_ptr(), stride);
-                    // SAFETY: as the caller says, from this row on.
-                    unsafe { accumulate::<_, $lanes, 1>(table, from(row), to, &mut ahead) };
                 }
             }
         };
@@ -301,21 +302,51 @@ pub(super) mod x86 {
     );
     of_level!(ymm64, "avx2,fma", f64, TwoYmm64);
 
+    /// Copies rows, a line of each in turn: for whole rows the compiler would call the C library's
+    /// copy, whose string instruction takes twice as long when rows begin within a line.
+    #[target_feature(enable = "avx512f")]
+    fn copy_lines<T: Copy>(from: Rows<'_, T>, tile: &mut [T]) {
+        let line = 64 / size_of::<T>();
+        let whole = from.columns() / line * line;
+        for column in (0..whole).step_by(line) {
+            for row in 0..from.rows() {
+                // SAFETY: a line that is inside of the row, and of the tile (`copy`).
+                unsafe {
+                    let values = _mm512_loadu_si512(from.row(row).add(column).cast());
+                    let to = tile.as_mut_ptr().add(row * TILE_STRIDE + column);
+                    _mm512_storeu_si512(to.cast(), values);
+                }
+            }
+        }
+        for row in 0..from.rows() {
+            for column in whole..from.columns() {
+                tile[row * TILE_STRIDE + column] = from.get(row, column);
+            }
+        }
+    }
+
+    pub(in super::super) fn copy<T: Copy>(level: Level, from: Rows<'_, T>, tile: &mut [T]) {
+        assert!(level == Level::Avx512 && level <= Level::detect());
+        assert!(from.columns() <= TILE_STRIDE && from.rows() * TILE_STRIDE <= tile.len());
+        // SAFETY: the machine has the level.
+        unsafe { copy_lines(from, tile) }
+    }
+
     /// Panics unless all that the table names is inside of the tile and of the sums.
-    fn check<T>(level: Level, table: &Table, tile: Tile<'_, T>, sums: &[T], stride: usize) {
+    fn check<T: Copy>(level: Level, table: &Table, tile: Rows<'_, T>, sums: &[T], stride: usize) {
         assert!(level <= Level::detect(), "a level that the machine has");
         assert!(
             table.width == 8 || table.width == WIDEST,
             "blocks of 8 or 16"
         );
-        assert!(table.features <= TILE_STRIDE && table.outputs <= stride);
-        assert!(tile.rows * TILE_STRIDE <= tile.values.len() && tile.rows * stride <= sums.len());
+        assert!(table.features <= tile.columns() && table.outputs <= stride);
+        assert!(tile.rows() <= ROWS && tile.rows() * stride <= sums.len());
     }
 
     pub(in super::super) fn accumulate_f32(
         level: Level,
         table: &Table,
-        tile: Tile<'_, f32>,
+        tile: Rows<'_, f32>,
         sums: &mut [f32],
         stride: usize,
         ahead: Ahead,
@@ -334,7 +365,7 @@ pub(super) mod x86 {
     pub(in super::super) fn accumulate_f64(
         level: Level,
         table: &Table,
-        tile: Tile<'_, f64>,
+        tile: Rows<'_, f64>,
         sums: &mut [f64],
         stride: usize,
         ahead: Ahead,
