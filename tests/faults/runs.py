@@ -25,6 +25,9 @@ from reference import reference_shuffle
 # Nobody waits longer than this for anything: a run that takes so long hangs.
 PATIENCE = 20.0  # seconds
 
+# How a process is asked to end.
+ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 OLD = b"what the destination held before\n"
 
 # Some hundred kilobytes, and a pool and blocks so small that most of it is evicted.
@@ -94,21 +97,29 @@ class Forked:
         self._result, result = os.pipe()
         # Room for the report of a thousand files: nobody reads before the end.
         fcntl.fcntl(result, fcntl.F_SETPIPE_SZ, 1 << 20)
+        # A signal that comes at once must find the child's handlers, not those of the test.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)
         self.pid = os.fork()
         if self.pid == 0:
-            self._child(job, before, result, {result, *keep})
+            self._child(job, before, result, {result, *keep}, mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(result)
         self._ended: Ended | None = None
 
     def _child(
-        self, job: Job, before: Callable[[], object] | None, result: int, keep: set[int]
+        self,
+        job: Job,
+        before: Callable[[], object] | None,
+        result: int,
+        keep: set[int],
+        mask: set[int | signal.Signals],
     ) -> NoReturn:
         outcome: dict[str, Any] = {}
-        asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         try:
             try:
-                for number in asked:
+                for number in ASKED:
                     signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 for name in os.listdir("/proc/self/fd"):
                     if int(name) > 2 and int(name) not in keep:
                         _close(int(name))
@@ -123,7 +134,7 @@ class Forked:
             # A signal may come when all is over. It must not reach what follows, or the copy of
             # the test's process would go on with the test. A mask is not enough: another thread
             # would take the signal, and Python's handler would run in this one.
-            for number in asked:
+            for number in ASKED:
                 signal.signal(number, signal.SIG_IGN)
         except KeyboardInterrupt:
             pass  # between the run and that: the outcome is known already
