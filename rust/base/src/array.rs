@@ -2,9 +2,11 @@
 //!
 //! A kernel never walks such a matrix. It loads a tile of it, converted to the type it computes in,
 //! into a small buffer of its own, and stores rows of results: everything that knows about strides,
-//! element types and raw memory is in this file.
+//! element types ([`elements`]) and raw memory is in this module.
 #![allow(unsafe_code)]
 
+mod ahead;
+mod elements;
 #[cfg(test)]
 mod tests;
 
@@ -12,170 +14,14 @@ use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::slice;
 
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::real::Real;
+use ahead::{LINE, prefetch};
+use elements::with_type;
 
-/// The type of a matrix's elements, in the machine's byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Dtype {
-    F16,
-    Bf16,
-    F32,
-    F64,
-    Bool,
-    I8,
-    I16,
-    I32,
-    I64,
-    U8,
-    U16,
-    U32,
-    U64,
-}
-
-/// Calls `$body` with `$type` standing for the element type of `$dtype`.
-macro_rules! with_type {
-    ($dtype:expr, $type:ident => $body:expr) => {
-        match $dtype {
-            Dtype::F16 => {
-                type $type = f16;
-                $body
-            }
-            Dtype::Bf16 => {
-                type $type = bf16;
-                $body
-            }
-            Dtype::F32 => {
-                type $type = f32;
-                $body
-            }
-            Dtype::F64 => {
-                type $type = f64;
-                $body
-            }
-            // A boolean is a byte that is 0 or 1.
-            Dtype::Bool | Dtype::U8 => {
-                type $type = u8;
-                $body
-            }
-            Dtype::I8 => {
-                type $type = i8;
-                $body
-            }
-            Dtype::I16 => {
-                type $type = i16;
-                $body
-            }
-            Dtype::I32 => {
-                type $type = i32;
-                $body
-            }
-            Dtype::I64 => {
-                type $type = i64;
-                $body
-            }
-            Dtype::U16 => {
-                type $type = u16;
-                $body
-            }
-            Dtype::U32 => {
-                type $type = u32;
-                $body
-            }
-            Dtype::U64 => {
-                type $type = u64;
-                $body
-            }
-        }
-    };
-}
-
-impl Dtype {
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
-        with_type!(self, E => size_of::<E>())
-    }
-}
-
-/// An element type: any bits are a value of it.
-pub trait Element: Copy + Send + Sync + 'static {
-    /// Its name.
-    const DTYPE: Dtype;
-    /// The value as the type that is computed in.
-    fn load<T: Real>(self) -> T;
-    /// Converts one after the other; the same as `load` of each.
-    fn load_all<T: Real>(from: &[Self], out: &mut [T]) {
-        for (out, from) in out.iter_mut().zip(from) {
-            *out = from.load();
-        }
-    }
-    /// The nearest value of this type.
-    fn store<T: Real>(value: T) -> Self;
-}
-
-macro_rules! element {
-    ($type:ty, $dtype:ident) => {
-        impl Element for $type {
-            const DTYPE: Dtype = Dtype::$dtype;
-            #[inline(always)]
-            fn load<T: Real>(self) -> T {
-                // Through f64: integers of up to 32 bits are exact, and LLVM sees through it.
-                T::of(self as f64)
-            }
-            #[inline(always)]
-            fn store<T: Real>(value: T) -> Self {
-                value.wide() as Self
-            }
-        }
-    };
-}
-
-element!(f32, F32);
-element!(f64, F64);
-element!(i8, I8);
-element!(i16, I16);
-element!(i32, I32);
-element!(i64, I64);
-element!(u8, U8);
-element!(u16, U16);
-element!(u32, U32);
-element!(u64, U64);
-
-impl Element for bf16 {
-    const DTYPE: Dtype = Dtype::Bf16;
-    #[inline(always)]
-    fn load<T: Real>(self) -> T {
-        T::of(f64::from(f32::from_bits(u32::from(self.to_bits()) << 16)))
-    }
-    #[inline(always)]
-    fn store<T: Real>(value: T) -> Self {
-        Self::from_f32(value.wide() as f32)
-    }
-}
-
-impl Element for f16 {
-    const DTYPE: Dtype = Dtype::F16;
-    #[inline(always)]
-    fn load<T: Real>(self) -> T {
-        T::of(self.to_f64())
-    }
-    fn load_all<T: Real>(from: &[Self], out: &mut [T]) {
-        // The slice form asks once whether the machine converts by itself.
-        let mut wide = [0f32; 64];
-        for (out, from) in out.chunks_mut(64).zip(from.chunks(64)) {
-            let wide = &mut wide[..from.len()];
-            from.convert_to_f32_slice(wide);
-            f32::load_all(wide, out);
-        }
-    }
-    #[inline(always)]
-    fn store<T: Real>(value: T) -> Self {
-        Self::from_f32(value.wide() as f32)
-    }
-}
+pub use ahead::{Ahead, Wanted};
+pub use elements::{Dtype, Element};
 
 /// How a matrix lies in memory: what its elements are, how many there are, and how far apart.
 #[derive(Clone, Copy, Debug)]
@@ -501,44 +347,6 @@ pub struct BlockMut<'a, E> {
     memory: PhantomData<&'a mut [E]>,
 }
 
-/// Cache lines that will be loaded, to be asked for a few at a time while something is computed.
-///
-/// Asked for all at once they fill the processor's list of lines that it waits for, and it waits.
-#[derive(Debug, Default)]
-pub struct Wanted {
-    /// Where rows of a tile start, and how many lines each has.
-    rows: Vec<(*const u8, usize)>,
-    row: usize,
-    line: usize,
-}
-
-// SAFETY: addresses are only asked for, which reads nothing that a program sees.
-unsafe impl Send for Wanted {}
-
-impl Wanted {
-    /// Forgets all lines.
-    pub fn clear(&mut self) {
-        self.rows.clear();
-        (self.row, self.line) = (0, 0);
-    }
-
-    /// Asks for the next `count` lines, or all that are left.
-    #[inline(always)]
-    pub fn ask(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some((start, lines)) = self.rows.get(self.row) else {
-                return;
-            };
-            prefetch(start.wrapping_add(self.line * LINE), 0);
-            self.line += 1;
-            if self.line == *lines {
-                self.line = 0;
-                self.row += 1;
-            }
-        }
-    }
-}
-
 /// Bytes of a piece of a row up to which the next ones are asked for ahead of time.
 const SHORT: usize = 512;
 
@@ -547,9 +355,6 @@ const SHORT: usize = 512;
 /// Measured on 64 columns of float32 at a time (Zen 5, one thread): 22.7 ms, against 27.7 for 4 KB
 /// and 23.5 for 20.
 const AHEAD_BYTES: usize = 10 << 10;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// Rows whose elements lie side by side, for a kernel that reads them where they are.
 #[derive(Clone, Copy, Debug)]
@@ -619,96 +424,6 @@ impl<'a, T: Copy> Rows<'a, T> {
         // SAFETY: the element is inside, and so may be read (`Rows::of`, `Matrix::in_place`).
         unsafe { self.row(row).wrapping_add(column).read_unaligned() }
     }
-}
-
-/// The cache lines of a tile that will be read ([`Matrix::ahead`]).
-///
-/// A processor foresees a row that is read from end to end, but not that computing will stop and
-/// the next piece of it will be wanted: who computes asks for it meanwhile, line by line.
-#[derive(Clone, Copy, Debug)]
-pub struct Ahead {
-    next: *const u8,
-    /// Bytes from a line to the next; nothing when all were asked for.
-    step: usize,
-    /// Lines left in this row, or until the end is noticed again.
-    left: usize,
-    /// Rows left, with this one.
-    rows: usize,
-    /// Lines of a row.
-    lines: usize,
-    /// Bytes from the end of a row's lines to the next row.
-    to_next_row: isize,
-}
-
-impl Ahead {
-    /// No lines.
-    pub fn none() -> Self {
-        // It is asked for all the same, so let it be one that is near.
-        static NEAR: u8 = 0;
-        Self {
-            next: &raw const NEAR,
-            step: 0,
-            left: usize::MAX,
-            rows: 0,
-            lines: 0,
-            to_next_row: 0,
-        }
-    }
-
-    /// How many lines are left, those of a row that was begun counted whole.
-    pub fn len(&self) -> usize {
-        self.lines * self.rows
-    }
-
-    /// Whether none is left.
-    pub fn is_empty(&self) -> bool {
-        self.rows == 0
-    }
-
-    /// Asks for the next line, row after row; when there is none, for the last one again.
-    #[inline(always)]
-    pub fn ask(&mut self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch reads nothing that a program sees, and never faults.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.next.cast()) };
-        }
-        self.next = self.next.wrapping_add(self.step);
-        self.left -= 1;
-        if self.left == 0 {
-            *self = self.end_row();
-        }
-    }
-
-    // Apart and by value, so that the loop around `ask` keeps what it needs in registers.
-    #[cold]
-    #[inline(never)]
-    fn end_row(mut self) -> Self {
-        self.rows = self.rows.saturating_sub(1);
-        if self.rows == 0 {
-            self.next = self.next.wrapping_sub(self.step);
-            self.step = 0;
-            self.left = usize::MAX;
-        } else {
-            self.next = self.next.wrapping_offset(self.to_next_row);
-            self.left = self.lines;
-        }
-        self
-    }
-}
-
-/// Asks for the cache lines of `bytes` bytes from `from` on; any address is good.
-#[inline(always)]
-fn prefetch(from: *const u8, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..=bytes / 64 {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that a program sees, and never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line * 64).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (from, bytes);
 }
 
 /// Loads the elements at `from`, `from + step`, ...

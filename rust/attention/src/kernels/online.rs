@@ -85,6 +85,7 @@ impl Power for f64 {
 
 /// 2ˣ for x <= 0; exactly 1 at 0, and exactly 0 far below.
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn power<S: Simd>(x: S::V) -> S::V
 where
     S::T: Power,
@@ -105,6 +106,7 @@ where
 
 /// `seen` in the register's queries from number `lane` on, `unseen` in those before.
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn from_lane<S: Simd>(lane: isize, seen: S::V, unseen: S::V) -> S::V {
     // SAFETY: the caller's promise; no register has more numbers than there are places.
     unsafe {
@@ -183,6 +185,7 @@ pub(crate) struct Finish<T> {
 }
 
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn scores_tile<S: Simd, const R: usize, const N: usize>(
     x: &PanelScores<S::T>,
     row: usize,
@@ -337,6 +340,7 @@ pub(super) unsafe fn forget<S: Simd>(
 }
 
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn gather_tile<S: Simd, const R: usize>(x: &Gather<S::T>, column: usize) {
     // SAFETY: as of `gather`.
     unsafe {

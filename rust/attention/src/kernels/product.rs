@@ -113,6 +113,7 @@ pub(crate) struct Update<T> {
 /// Adds products of `R` rows and a panel: `sums[r] += a[r][k] b[k]` for rising k. The rows of `a`
 /// lie along k, or, where `ACROSS`, side by side.
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 pub(super) unsafe fn add_products<S: Simd, const R: usize, const N: usize, const ACROSS: bool>(
     sums: &mut [[S::V; N]; R],
     a: *const S::T,
@@ -144,6 +145,7 @@ pub(super) unsafe fn add_products<S: Simd, const R: usize, const N: usize, const
 
 /// [`add_products`], with lines that are wanted later asked for now and then.
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn add_asking<S: Simd, const R: usize, const N: usize, const ACROSS: bool>(
     sums: &mut [[S::V; N]; R],
     a: *const S::T,
@@ -173,6 +175,7 @@ unsafe fn add_asking<S: Simd, const R: usize, const N: usize, const ACROSS: bool
 
 /// The square on the diagonal: row r takes k <= r, or, where `ACROSS`, k >= r.
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn add_diagonal<S: Simd, const R: usize, const N: usize, const ACROSS: bool>(
     sums: &mut [[S::V; N]; R],
     a: *const S::T,
@@ -209,12 +212,14 @@ unsafe fn add_diagonal<S: Simd, const R: usize, const N: usize, const ACROSS: bo
 }
 
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 pub(super) unsafe fn none<S: Simd, const R: usize, const N: usize>() -> [[S::V; N]; R] {
     // SAFETY: the caller's promise.
     unsafe { [[S::splat(S::T::ZERO); N]; R] }
 }
 
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 pub(super) unsafe fn store<S: Simd, const R: usize, const N: usize>(
     to: *mut S::T,
     stride: usize,
@@ -229,6 +234,7 @@ pub(super) unsafe fn store<S: Simd, const R: usize, const N: usize>(
 }
 
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn scores_tile<S: Simd, const R: usize, const N: usize>(
     x: &Scores<S::T>,
     row: usize,
@@ -271,6 +277,7 @@ pub(super) unsafe fn scores<S: Simd, const R: usize>(x: &Scores<S::T>) {
 }
 
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn outputs_tile<S: Simd, const R: usize, const N: usize>(
     x: &Outputs<S::T>,
     row: usize,
@@ -368,6 +375,7 @@ pub(super) unsafe fn outputs<S: Simd, const R: usize>(x: &Outputs<S::T>) {
 }
 
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn update_tile<S: Simd, const R: usize, const N: usize>(
     x: &Update<S::T>,
     feature: usize,

@@ -32,6 +32,7 @@ pub(crate) struct Step<T> {
 
 /// `N` registers of columns: the update, and the first query's output.
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn pass<S: Simd, const N: usize, const DECAYS: bool>(x: &Step<S::T>, column: usize) {
     // SAFETY: as of `step`.
     unsafe {
@@ -62,6 +63,7 @@ unsafe fn pass<S: Simd, const N: usize, const DECAYS: bool>(x: &Step<S::T>, colu
 
 /// `N` registers of columns: another query's output.
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn read<S: Simd, const N: usize>(x: &Step<S::T>, query: usize, column: usize) {
     // SAFETY: as of `step`.
     unsafe {
@@ -84,6 +86,7 @@ unsafe fn read<S: Simd, const N: usize>(x: &Step<S::T>, query: usize, column: us
 }
 
 #[inline(always)]
+// SAFETY: the caller's promise, as of the kernel that it is part of.
 unsafe fn block<S: Simd, const N: usize>(x: &Step<S::T>, column: usize) {
     // SAFETY: as of `step`.
     unsafe {
@@ -111,6 +114,11 @@ pub(super) unsafe fn step<S: Simd, const N: usize>(x: &Step<S::T>) {
         while column + N * S::LANES <= x.values {
             block::<S, N>(x, column);
             column += N * S::LANES;
+        }
+        // One register alone would wait for its own sum, feature after feature.
+        while column + 4 * S::LANES <= x.values {
+            block::<S, 4>(x, column);
+            column += 4 * S::LANES;
         }
         while column + S::LANES <= x.values {
             block::<S, 1>(x, column);

@@ -17,6 +17,9 @@ use crate::tiles::{Tile, zeros};
 /// Bytes of all states above which threads are asked to help.
 const SHARED_BYTES: usize = 512 << 10;
 
+/// Tasks for each thread, lest one that comes late leaves nothing to the other.
+const TASKS: usize = 4;
+
 /// The arguments of one step; time is an axis of length 1.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearAttentionStep<'a> {
@@ -127,12 +130,16 @@ impl LinearAttentionStep<'_> {
             &run,
         )?;
         let group = query_heads / key_heads.max(1);
+        // A few heads a task: one takes hardly longer than being handed out.
+        let tasks = units.min(TASKS * run.threads);
         run.share(
-            units,
+            tasks,
             || Worker::new(&map, group, value_dim),
-            |worker, unit| {
-                let (batch, head) = (unit / key_heads, unit % key_heads);
-                self.head(worker, &map, (batch, head, group), state, out, &run);
+            |worker, task| {
+                for unit in units * task / tasks..units * (task + 1) / tasks {
+                    let (batch, head) = (unit / key_heads, unit % key_heads);
+                    self.head(worker, &map, (batch, head, group), state, out, &run);
+                }
                 Ok(())
             },
         )
@@ -247,11 +254,11 @@ impl LinearAttentionStep<'_> {
                 *factor = reciprocal(*factor, T::of(least));
             } else if map.is_stabilised() {
                 *factor = T::of(row_log.exp());
-            } else {
-                *factor = T::ONE;
             }
-            for x in row.iter_mut() {
-                *x = *x * *factor;
+            if self.normalize || map.is_stabilised() {
+                for x in row.iter_mut() {
+                    *x = *x * *factor;
+                }
             }
             out.store_row(query, 0, row);
         }
