@@ -1,5 +1,6 @@
 //! How a call runs: on how many threads, with which instructions, and who may stop it.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use corekit_base::control::Control;
@@ -24,29 +25,32 @@ impl Run<'_> {
     ///
     /// A worker begins with `start`, which makes what it keeps from task to task. After an error no
     /// task is begun; the error of the first task that has one is returned.
-    pub(crate) fn share<S: Send>(
+    pub(crate) fn share<S>(
         &self,
         tasks: usize,
         start: impl Fn() -> Result<S> + Sync,
         work: impl Fn(&mut S, usize) -> Result<()> + Sync,
     ) -> Result<()> {
-        let threads = self.threads.min(tasks).max(1);
-        let kept: Vec<Mutex<Option<S>>> = (0..threads).map(|_| Mutex::new(None)).collect();
         let failed = Mutex::new(None);
-        pool::share(threads, tasks, &|slot, task| {
-            if lock(&failed).is_some() {
-                return;
-            }
-            let mut kept = lock(&kept[slot]);
-            let outcome = self.control.check().map_err(Into::into).and_then(|()| {
-                let state = match &mut *kept {
-                    Some(state) => state,
-                    none => none.insert(start()?),
-                };
-                work(state, task)
-            });
-            if let Err(error) = outcome {
-                lock(&failed).get_or_insert(error);
+        // Beside the lock, since one that every task takes wanders from core to core.
+        let is_over = AtomicBool::new(false);
+        pool::share(self.threads, tasks, &|tasks| {
+            let mut kept = None;
+            for task in tasks {
+                if is_over.load(Relaxed) {
+                    break;
+                }
+                let outcome = self.control.check().map_err(Into::into).and_then(|()| {
+                    let state = match &mut kept {
+                        Some(state) => state,
+                        none => none.insert(start()?),
+                    };
+                    work(state, task)
+                });
+                if let Err(error) = outcome {
+                    lock(&failed).get_or_insert(error);
+                    is_over.store(true, Relaxed);
+                }
             }
         });
         match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {

@@ -5,25 +5,37 @@ use std::thread::ThreadId;
 /// Rounds of a stress test; Miri is slow.
 const ROUNDS: usize = if cfg!(miri) { 20 } else { 20_000 };
 
+/// Does `work(slot, task)` for each task of a thread.
+fn each(work: impl Fn(usize, usize) + Sync) -> impl Fn(Tasks) + Sync {
+    move |tasks| {
+        let slot = tasks.slot;
+        tasks.for_each(|task| work(slot, task));
+    }
+}
+
 /// A region whose every task leaves something that is not atomic.
 fn squares(threads: usize, tasks: usize) {
     let done: Vec<Mutex<usize>> = (0..tasks).map(|_| Mutex::new(0)).collect();
     let busy: Vec<AtomicBool> = (0..threads.max(1))
         .map(|_| AtomicBool::new(false))
         .collect();
-    share(threads, tasks, &|slot, task| {
-        assert!(!busy[slot].swap(true, Relaxed), "slot {slot} twice");
-        *done[task].try_lock().unwrap() += task * task + 1;
-        busy[slot].store(false, Relaxed);
-    });
+    share(
+        threads,
+        tasks,
+        &each(|slot, task| {
+            assert!(!busy[slot].swap(true, Relaxed), "slot {slot} twice");
+            *done[task].try_lock().unwrap() += task * task + 1;
+            busy[slot].store(false, Relaxed);
+        }),
+    );
     for (task, done) in done.into_iter().enumerate() {
         assert_eq!(done.into_inner().unwrap(), task * task + 1);
     }
 }
 
 /// What `share` panics with.
-fn panic_of(threads: usize, tasks: usize, work: &(dyn Fn(usize, usize) + Sync)) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(|| share(threads, tasks, work))).unwrap_err();
+fn panic_of(threads: usize, tasks: usize, work: impl Fn(usize, usize) + Sync) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(|| share(threads, tasks, &each(work)))).unwrap_err();
     panic.downcast_ref::<String>().unwrap().clone()
 }
 
@@ -41,10 +53,14 @@ fn one_thread_or_one_task_stay_with_the_caller_in_order() {
     let caller = thread::current().id();
     for (threads, tasks) in [(0, 5), (1, 5), (8, 1)] {
         let order = Mutex::new(Vec::new());
-        share(threads, tasks, &|slot, task| {
-            assert_eq!((slot, thread::current().id()), (0, caller));
-            order.lock().unwrap().push(task);
-        });
+        share(
+            threads,
+            tasks,
+            &each(|slot, task| {
+                assert_eq!((slot, thread::current().id()), (0, caller));
+                order.lock().unwrap().push(task);
+            }),
+        );
         assert!(order.into_inner().unwrap().into_iter().eq(0..tasks));
     }
 }
@@ -56,12 +72,16 @@ fn workers_come_are_named_and_stay() {
         let (both, who) = (Barrier::new(2), Mutex::new(Vec::new()));
         // Workers may be busy with other tests: a pool of its own.
         static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
-        Pool::of(&POOL, 1).share(1, 2, &|slot, _| {
-            both.wait();
-            let name = thread::current().name().map(str::to_owned);
-            assert!(slot == 0 || name.as_deref() == Some("corekit-pool"));
-            who.lock().unwrap().push((slot, thread::current().id()));
-        });
+        Pool::of(&POOL, 1).share(
+            1,
+            2,
+            &each(|slot, _| {
+                both.wait();
+                let name = thread::current().name().map(str::to_owned);
+                assert!(slot == 0 || name.as_deref() == Some("corekit-pool"));
+                who.lock().unwrap().push((slot, thread::current().id()));
+            }),
+        );
         let mut who = who.into_inner().unwrap();
         who.sort_by_key(|(slot, _)| *slot);
         who
@@ -92,13 +112,25 @@ fn regions_from_many_threads_do_not_disturb_each_other() {
 fn tasks_may_share_in_turn() {
     let leaves = AtomicUsize::new(0);
     for _ in 0..ROUNDS / 20 {
-        share(3, 4, &|_, _| {
-            share(3, 3, &|_, _| {
-                share(2, 2, &|_, _| {
-                    leaves.fetch_add(1, Relaxed);
-                });
-            });
-        });
+        share(
+            3,
+            4,
+            &each(|_, _| {
+                share(
+                    3,
+                    3,
+                    &each(|_, _| {
+                        share(
+                            2,
+                            2,
+                            &each(|_, _| {
+                                leaves.fetch_add(1, Relaxed);
+                            }),
+                        );
+                    }),
+                );
+            }),
+        );
     }
     assert_eq!(leaves.into_inner(), ROUNDS / 20 * 24);
 }
@@ -108,7 +140,7 @@ fn a_panic_goes_on_in_the_caller_when_all_tasks_have_ended() {
     let (begun, inside) = (AtomicUsize::new(0), AtomicUsize::new(0));
     for round in 0..ROUNDS / 200 {
         begun.store(0, Relaxed);
-        let message = panic_of(3, 1000, &|_, task| {
+        let message = panic_of(3, 1000, |_, task| {
             begun.fetch_add(1, Relaxed);
             inside.fetch_add(1, Relaxed);
             let message = (task >= 3).then(|| format!("task in round {round}"));
@@ -120,8 +152,8 @@ fn a_panic_goes_on_in_the_caller_when_all_tasks_have_ended() {
         });
         assert_eq!(message, format!("task in round {round}"));
         assert_eq!(inside.load(Relaxed), 0);
-        // The three that go well, and one panic a thread.
-        assert!((4..=6).contains(&begun.load(Relaxed)));
+        // At most the first three go well, and there is one panic a thread.
+        assert!((1..=6).contains(&begun.load(Relaxed)));
         squares(3, 10);
     }
 }
@@ -133,10 +165,14 @@ fn panics_of_all_threads_at_once_are_one() {
     let pool = Pool::of(&POOL, 1);
     for _ in 0..ROUNDS / 200 {
         let region = || {
-            pool.share(2, 3, &|slot, _| {
-                all.wait();
-                resume_unwind(Box::new(slot));
-            });
+            pool.share(
+                2,
+                3,
+                &each(|slot, _| {
+                    all.wait();
+                    resume_unwind(Box::new(slot));
+                }),
+            );
         };
         let slot = catch_unwind(region).unwrap_err();
         assert!(*slot.downcast_ref::<usize>().unwrap() < 3);
@@ -150,16 +186,20 @@ fn a_busy_worker_is_not_waited_for() {
     let (begun, end) = (Barrier::new(3), Barrier::new(2));
     thread::scope(|scope| {
         scope.spawn(|| {
-            pool.share(1, 2, &|slot, _| {
-                begun.wait();
-                if slot == 1 {
-                    end.wait();
-                }
-            });
+            pool.share(
+                1,
+                2,
+                &each(|slot, _| {
+                    begun.wait();
+                    if slot == 1 {
+                        end.wait();
+                    }
+                }),
+            );
         });
         begun.wait();
         for _ in 0..100 {
-            pool.share(1, 5, &|slot, _| assert_eq!(slot, 0));
+            pool.share(1, 5, &each(|slot, _| assert_eq!(slot, 0)));
         }
         end.wait();
     });
@@ -178,10 +218,14 @@ fn a_pool_whose_workers_are_dead_leaves_all_to_the_caller() {
     }
     for _ in 0..100 {
         let done = AtomicUsize::new(0);
-        pool.share(2, 7, &|slot, _| {
-            assert_eq!(slot, 0);
-            done.fetch_add(1, Relaxed);
-        });
+        pool.share(
+            2,
+            7,
+            &each(|slot, _| {
+                assert_eq!(slot, 0);
+                done.fetch_add(1, Relaxed);
+            }),
+        );
         assert_eq!(done.into_inner(), 7);
         assert!(
             pool.workers()
