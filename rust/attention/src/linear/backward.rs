@@ -173,12 +173,27 @@ impl<T: Computed> Backward<'_, T> {
             let n = tokens.len();
             let forward = &mut worker.forward;
             log = call.load_keys(forward, batch, head, tokens.clone(), &columns, log);
+            worker.forward.wanted.clear();
             if is_causal {
+                for query in call.queries(head) {
+                    let to = self.to.q.read_at(batch, query);
+                    to.want(
+                        tokens.clone(),
+                        0..call.sizes.key_dim,
+                        &mut worker.forward.wanted,
+                    );
+                }
+            }
+            let next = all.get(number + 1).map(|(_, tokens)| tokens.clone());
+            self.want(worker, sequence, head, next);
+            if is_causal {
+                let forward = &mut worker.forward;
                 let (scored, depth) = forward.keys.scored(call.map);
                 call.kernels.turn(scored, n, depth, &mut forward.turned);
                 self.load_values(worker, batch, head, tokens.clone());
+                self.spread_keys(worker, n);
                 self.turn_state(worker, false);
-                for query in self.queries(head) {
+                for query in call.queries(head) {
                     self.by_queries(worker, sequence, query, tokens.clone(), None);
                 }
             }
@@ -188,7 +203,7 @@ impl<T: Computed> Backward<'_, T> {
             self.turn_state(worker, false);
             for (_, tokens) in &all {
                 run.control.check()?;
-                for query in self.queries(head) {
+                for query in call.queries(head) {
                     self.by_queries(worker, sequence, query, tokens.clone(), Some(log));
                 }
             }
@@ -201,6 +216,16 @@ impl<T: Computed> Backward<'_, T> {
             let forward = &mut worker.forward;
             call.load_keys(forward, batch, head, tokens.clone(), &columns, before);
             self.load_values(worker, batch, head, tokens.clone());
+            let wanted = &mut worker.forward.wanted;
+            wanted.clear();
+            let (k, v) = (
+                self.to.k.read_at(batch, head),
+                self.to.v.read_at(batch, head),
+            );
+            k.want(tokens.clone(), 0..call.sizes.key_dim, wanted);
+            v.want(tokens.clone(), columns.clone(), wanted);
+            let next = number.checked_sub(1).map(|number| all[number].1.clone());
+            self.want(worker, sequence, head, next);
             self.turn_state(worker, true);
             let end = if is_causal { None } else { Some(log) };
             self.by_past(worker, *number, &mut past);
@@ -223,11 +248,6 @@ impl<T: Computed> Backward<'_, T> {
             std::mem::swap(&mut worker.z, &mut worker.forward.z);
         }
         Ok(())
-    }
-
-    fn queries(&self, head: usize) -> Range<usize> {
-        let group = self.call.sizes.group;
-        head * group..(head + 1) * group
     }
 
     /// Loads the gradient by the last state, zeros if there is none.
@@ -259,12 +279,39 @@ impl<T: Computed> Backward<'_, T> {
         self.call.kernels.flip(from, size, &mut worker.state_turned);
     }
 
-    /// Values by rows and turned, and what gradients by queries multiply scores' by.
+    /// Adds the lines that the next chunk reads to the list.
+    fn want(
+        &self,
+        worker: &mut Worker<T>,
+        sequence: &Sequence,
+        head: usize,
+        next: Option<Range<usize>>,
+    ) {
+        let (call, batch) = (&self.call, sequence.batch);
+        let columns = 0..call.sizes.value_dim;
+        let Some(next) = next else {
+            return;
+        };
+        call.want(
+            &mut worker.forward,
+            batch,
+            head,
+            next.clone(),
+            columns.clone(),
+        );
+        if call.arguments.causal {
+            for query in call.queries(head) {
+                let dout = self.dout.at(batch, query);
+                dout.want(next.clone(), columns.clone(), &mut worker.forward.wanted);
+            }
+        }
+    }
+
+    /// Values by rows and turned.
     fn load_values(&self, worker: &mut Worker<T>, batch: usize, head: usize, tokens: Range<usize>) {
         let Call {
             arguments,
             kernels,
-            map,
             sizes,
             ..
         } = self.call;
@@ -279,6 +326,11 @@ impl<T: Computed> Backward<'_, T> {
             }
         }
         kernels.turn(&worker.values, n, v, &mut worker.values_turned);
+    }
+
+    /// What gradients by queries multiply those by scores by.
+    fn spread_keys(&self, worker: &mut Worker<T>, n: usize) {
+        let Call { kernels, map, .. } = self.call;
         let keys = &worker.forward.keys;
         if map.is_polynomial() {
             kernels.spread(&keys.input, n, map.key_dim, &mut worker.inputs);

@@ -181,7 +181,7 @@ impl<T: Computed> Call<'_, T> {
     ) -> Result<()> {
         let mut log = self.load_state(worker, sequence, head, &columns);
         let batch = sequence.batch;
-        let queries = head * self.sizes.group..(head + 1) * self.sizes.group;
+        let queries = self.queries(head);
         let is_causal = self.arguments.causal;
         for tokens in chunks(&sequence.tokens, self.chunk) {
             run.control.check()?;
@@ -235,24 +235,42 @@ impl<T: Computed> Call<'_, T> {
         tokens: &Range<usize>,
         columns: &Range<usize>,
     ) {
-        let (arguments, batch, wanted) = (self.arguments, sequence.batch, &mut worker.wanted);
         let next = tokens.end..sequence.tokens.end.min(tokens.end + self.chunk);
+        worker.wanted.clear();
+        if self.arguments.causal {
+            for query in self.queries(head) {
+                let out = to.out.read_at(sequence.batch, query);
+                out.want(tokens.clone(), columns.clone(), &mut worker.wanted);
+            }
+        }
+        self.want(worker, sequence.batch, head, next, columns.clone());
+    }
+
+    /// Adds the lines of a chunk's arguments to the list.
+    pub(super) fn want(
+        &self,
+        worker: &mut Worker<T>,
+        batch: usize,
+        head: usize,
+        tokens: Range<usize>,
+        columns: Range<usize>,
+    ) {
+        let (arguments, wanted) = (self.arguments, &mut worker.wanted);
+        let features = 0..self.sizes.key_dim;
         let (keys, values) = (arguments.k.at(batch, head), arguments.v.at(batch, head));
-        wanted.clear();
+        keys.want(tokens.clone(), features.clone(), wanted);
+        values.want(tokens.clone(), columns, wanted);
         if arguments.causal {
-            for query in head * self.sizes.group..(head + 1) * self.sizes.group {
-                let out = to.out.read_at(batch, query);
-                out.want(tokens.clone(), columns.clone(), wanted);
-            }
-        }
-        keys.want(next.clone(), 0..self.sizes.key_dim, wanted);
-        values.want(next.clone(), columns.clone(), wanted);
-        if arguments.causal {
-            for query in head * self.sizes.group..(head + 1) * self.sizes.group {
+            for query in self.queries(head) {
                 let queries = arguments.q.at(batch, query);
-                queries.want(next.clone(), 0..self.sizes.key_dim, wanted);
+                queries.want(tokens.clone(), features.clone(), wanted);
             }
         }
+    }
+
+    /// The query heads of a key head.
+    pub(super) fn queries(&self, head: usize) -> Range<usize> {
+        head * self.sizes.group..(head + 1) * self.sizes.group
     }
 
     /// Loads the state, zeros if there is none, and returns its logarithm.

@@ -55,7 +55,8 @@ impl<T: Computed> Backward<'_, T> {
             whole: None,
         };
         let (state, out) = (Some((writing, &worker.s, m)), &mut worker.by_values);
-        kernels.outputs(state, false, None, by, (n, v), Out::Tile(out), None);
+        let wanted = Some(&mut forward.wanted);
+        kernels.outputs(state, false, None, by, (n, v), Out::Tile(out), wanted);
         let (state, out) = (
             Some((&worker.values, &worker.state_turned, v)),
             &mut worker.by_keys,
@@ -67,7 +68,7 @@ impl<T: Computed> Backward<'_, T> {
             Factors::NONE,
             (n, m),
             Out::Tile(out),
-            None,
+            Some(&mut forward.wanted),
         );
         if self.call.arguments.normalize {
             kernels.add_outer(&mut worker.by_keys, m, &worker.z, &worker.ones[..n]);
@@ -101,7 +102,7 @@ impl<T: Computed> Backward<'_, T> {
             kernels.turn(scored, n, depth, &mut forward.turned);
             let (decay, rest) = self.kept_of_state(worker);
             let keep = [decay[0], rest[0]];
-            for (number, query) in self.queries(head).enumerate() {
+            for (number, query) in self.call.queries(head).enumerate() {
                 self.through_scores_back(worker, sequence, query, &tokens, &mut within);
                 let keep = match (number, self.call.arguments.has_vector_decay()) {
                     (0, true) => Keep::Each(&decay, &rest),
@@ -192,9 +193,8 @@ impl<T: Computed> Backward<'_, T> {
         ));
         kernels.by_scores(&mut worker.by_scores, (scale, shift), table, sums);
 
-        // Ō r, of which `add_to_state` makes the same again for itself.
-        kernels.scale_rows(&mut worker.dout, v, scale);
-        kernels.spread(&worker.dout, n, v, &mut worker.dout_spread);
+        self.spread_gradient(worker, sequence, query, tokens);
+        let forward = &mut worker.forward;
         let weighted = Weighted {
             scores: &forward.scores,
             values: &worker.dout_spread,
@@ -211,8 +211,6 @@ impl<T: Computed> Backward<'_, T> {
             out,
             None,
         );
-        self.load_gradient_of(worker, sequence, query, tokens);
-
         let forward = &mut worker.forward;
         if let Some(vector) = &mut forward.vector {
             clear(&mut worker.by_features, n);
@@ -258,18 +256,5 @@ impl<T: Computed> Backward<'_, T> {
         };
         let out = Out::Tile(out);
         kernels.outputs(None, true, Some(&weighted), Factors::NONE, size, out, None);
-    }
-
-    /// Loads the gradient by a query head's outputs again.
-    pub(super) fn load_gradient_of(
-        &self,
-        worker: &mut Worker<T>,
-        sequence: &Sequence,
-        query: usize,
-        tokens: &Range<usize>,
-    ) {
-        let dout = self.dout.at(sequence.batch, query);
-        let columns = 0..self.call.sizes.value_dim;
-        worker.dout.load(&dout, tokens.clone(), columns);
     }
 }

@@ -31,7 +31,8 @@ impl<T: Computed> Backward<'_, T> {
         worker.dout.load(&dout, tokens, 0..v);
         if is_causal {
             let (turned, to) = (&worker.values_turned, &mut worker.by_scores);
-            kernels.scores(&worker.dout, turned, v, (n, n), Shape::Lower, to, None);
+            let wanted = Some(&mut worker.forward.wanted);
+            kernels.scores(&worker.dout, turned, v, (n, n), Shape::Lower, to, wanted);
         }
     }
 
@@ -59,7 +60,8 @@ impl<T: Computed> Backward<'_, T> {
         // S Ō.
         let state = Some((&worker.dout, &worker.state_turned, v));
         let out = Out::Tile(&mut worker.by_features);
-        kernels.outputs(state, false, None, Factors::NONE, (n, m), out, None);
+        let wanted = Some(&mut worker.forward.wanted);
+        kernels.outputs(state, false, None, Factors::NONE, (n, m), out, wanted);
         let scale = &mut worker.scale[kept.clone()];
         let shift = &mut worker.shift[kept];
         shift.fill(T::ZERO);
@@ -126,8 +128,10 @@ impl<T: Computed> Backward<'_, T> {
             &mut worker.by_input,
             &mut worker.scratch,
         );
-        store(&self.to.q.at(sequence.batch, query), gradient, tokens, None);
+        let to = self.to.q.at(sequence.batch, query);
+        store(&to, gradient, tokens.clone(), None);
         if !is_causal {
+            self.spread_gradient(worker, sequence, query, &tokens);
             self.add_to_state(worker, sequence, query, Keep::All, n, start);
         }
     }
@@ -260,7 +264,23 @@ impl<T: Computed> Backward<'_, T> {
         }
     }
 
-    /// Adds what a query head's chunk, which is loaded, gives to the gradient by the state before it.
+    /// Spreads r Ō, of which Ō is loaded.
+    pub(super) fn spread_gradient(
+        &self,
+        worker: &mut Worker<T>,
+        sequence: &Sequence,
+        query: usize,
+        tokens: &Range<usize>,
+    ) {
+        let Call { kernels, sizes, .. } = self.call;
+        let (n, v) = (tokens.len(), sizes.value_dim);
+        let scale = &worker.scale[self.kept(sequence, query, tokens)];
+        kernels.scale_rows(&mut worker.dout, v, scale);
+        kernels.spread(&worker.dout, n, v, &mut worker.dout_spread);
+    }
+
+    /// Adds what a query head's chunk, whose r Ō is spread, gives to the gradient by the state before
+    /// it.
     pub(super) fn add_to_state(
         &self,
         worker: &mut Worker<T>,
@@ -280,8 +300,6 @@ impl<T: Computed> Backward<'_, T> {
         let (m, v) = (map.count, sizes.value_dim);
         let begin = sequence.tokens.start + start;
         let kept = self.kept(sequence, query, &(begin..begin + n));
-        kernels.scale_rows(&mut worker.dout, v, &worker.scale[kept.clone()]);
-        kernels.spread(&worker.dout, n, v, &mut worker.dout_spread);
         let forward = &mut worker.forward;
         let reading = match &mut forward.vector {
             Some(vector) => &mut vector.weighed,
@@ -298,7 +316,7 @@ impl<T: Computed> Backward<'_, T> {
             keep,
             size,
             &mut worker.s,
-            None,
+            Some(&mut forward.wanted),
         );
         if arguments.normalize {
             kernels.scale_rows(reading, m, &worker.shift[kept]);
