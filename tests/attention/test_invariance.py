@@ -35,6 +35,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"decay": "head"},
     {"decay": "vector", "dtype": "bfloat16"},
     {"map": "favor", "normalize": True},
+    {"map": "favor", "decay": "token"},
+    {"map": "favor", "normalize": True, "causal": False},
     {"map": "softmax", "normalize": True, "decay": "token", "mask": True},
     {"map": "taylor 2", "D": 6, "V": 150},
 ]

@@ -21,21 +21,28 @@
 //!    error.) What goes past a chunk is γ S·S̄, with the state before it, of which the first sweep
 //!    keeps a copy where there is memory for it, and the gradient after it; between copies it is
 //!    what the next chunk takes, less what this one adds. Pairs of a token with itself cross nothing.
-//! 3. Maps are differentiated by their features, which say all that is needed. A logarithm that
+//! 3. Where there are fewer sequences and heads than threads, sequences are cut into pieces between
+//!    chunks. Who computes a piece first adds to the state what lies before it, or to the gradient
+//!    by the state what lies behind it, a chunk after the other as ever: that is a small part of the
+//!    work, and no sum depends on the cut.
+//! 4. Maps are differentiated by their features, which say all that is needed. A logarithm that
 //!    features were divided by is no function of anything here: what it divides is multiplied again.
 
 mod decay;
+mod kept;
 mod keys;
 mod queries;
 mod worker;
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use corekit_base::array::{Dtype, MatrixMut};
 
+use kept::Kept;
 use worker::Worker;
 
-use super::chunk::{Call, chunks};
+use super::chunk::Call;
 use super::{LinearAttention, Sequence, State, too_large};
 use crate::error::{Error, Result};
 use crate::features::{Features, STATE_BYTES};
@@ -128,14 +135,48 @@ impl LinearAttention<'_> {
             dlast,
             to,
         };
-        run.share(
-            sequences.len() * sizes.key_heads,
-            || Worker::new(&call, longest),
-            |worker, unit| {
-                let sequence = &sequences[unit / sizes.key_heads];
-                call.unit(worker, sequence, unit % sizes.key_heads, run)
-            },
-        )
+        let units: Vec<_> = sequences
+            .iter()
+            .flat_map(|sequence| (0..sizes.key_heads).map(move |head| (sequence, head)))
+            .collect();
+        if units.len() >= run.threads {
+            let start = || Ok((Worker::new(&call)?, Kept::new(&call, longest)?));
+            return run.share(units.len(), start, |(worker, kept), unit| {
+                let (sequence, head) = units[unit];
+                let chunks = 0..sequence.tokens.len().div_ceil(call.call.chunk);
+                kept.begin(sequence, chunks, call.call.chunk);
+                call.first(worker, kept, sequence, head, run)?;
+                call.second(worker, &[kept], 0, sequence, head, run)
+            });
+        }
+        // Each thread computes a piece of a sequence, and brings the state there by itself.
+        let count = run.threads.div_ceil(units.len().max(1));
+        let mut pieces = Vec::new();
+        let mut of_units = Vec::new();
+        for (unit, (sequence, _)) in units.iter().enumerate() {
+            let cut = call.pieces(sequence, count);
+            of_units.push(pieces.len()..pieces.len() + cut.len());
+            pieces.extend(cut.into_iter().map(|chunks| (unit, chunks)));
+        }
+        let kept: Vec<OnceLock<Kept<T>>> = pieces.iter().map(|_| OnceLock::new()).collect();
+        let start = || Worker::new(&call);
+        run.share(pieces.len(), start, |worker, piece| {
+            let (unit, chunks) = &pieces[piece];
+            let (sequence, head) = units[*unit];
+            let mut own = Kept::new(&call, chunks.len() * call.call.chunk)?;
+            own.begin(sequence, chunks.clone(), call.call.chunk);
+            call.first(worker, &mut own, sequence, head, run)?;
+            // Nobody else has this piece.
+            let _ = kept[piece].set(own);
+            Ok(())
+        })?;
+        let kept: Vec<&Kept<T>> = kept.iter().filter_map(OnceLock::get).collect();
+        run.share(pieces.len(), start, |worker, piece| {
+            let unit = pieces[piece].0;
+            let ((sequence, head), of_unit) = (units[unit], of_units[unit].clone());
+            let own = piece - of_unit.start;
+            call.second(worker, &kept[of_unit], own, sequence, head, run)
+        })
     }
 }
 
@@ -148,108 +189,6 @@ struct Backward<'a, T: Computed> {
 }
 
 impl<T: Computed> Backward<'_, T> {
-    fn unit(
-        &self,
-        worker: &mut Worker<T>,
-        sequence: &Sequence,
-        head: usize,
-        run: &Run,
-    ) -> Result<()> {
-        let call = &self.call;
-        let columns = 0..call.sizes.value_dim;
-        let batch = sequence.batch;
-        let is_causal = call.arguments.causal;
-        let mut log = call.load_state(&mut worker.forward, sequence, head, &columns);
-        let first_log = log;
-        worker.within.fill(T::ZERO);
-        self.clear_decay(sequence, head);
-        self.load_gradient(worker, sequence, head);
-        let all: Vec<_> = chunks(&sequence.tokens, call.chunk).enumerate().collect();
-        worker.last = all.len().saturating_sub(1);
-        for (number, tokens) in &all {
-            run.control.check()?;
-            worker.logs[*number] = log;
-            self.copy_state(worker, *number);
-            let n = tokens.len();
-            let forward = &mut worker.forward;
-            log = call.load_keys(forward, batch, head, tokens.clone(), &columns, log);
-            worker.forward.wanted.clear();
-            if is_causal {
-                for query in call.queries(head) {
-                    let to = self.to.q.read_at(batch, query);
-                    to.want(
-                        tokens.clone(),
-                        0..call.sizes.key_dim,
-                        &mut worker.forward.wanted,
-                    );
-                }
-            }
-            let next = all.get(number + 1).map(|(_, tokens)| tokens.clone());
-            self.want(worker, sequence, head, next);
-            if is_causal {
-                let forward = &mut worker.forward;
-                let (scored, depth) = forward.keys.scored(call.map);
-                call.kernels.turn(scored, n, depth, &mut forward.turned);
-                self.load_values(worker, batch, head, tokens.clone());
-                self.spread_keys(worker, n);
-                self.turn_state(worker, false);
-                for query in call.queries(head) {
-                    self.by_queries(worker, sequence, query, tokens.clone(), None);
-                }
-            }
-            call.absorb(&mut worker.forward, n, columns.len());
-        }
-        if !is_causal {
-            self.turn_state(worker, false);
-            for (_, tokens) in &all {
-                run.control.check()?;
-                for query in call.queries(head) {
-                    self.by_queries(worker, sequence, query, tokens.clone(), Some(log));
-                }
-            }
-        }
-        // What goes past a token's decay, from before the chunk to after it.
-        let mut past = vec![0.0; self.decaying()];
-        for (number, tokens) in all.iter().rev() {
-            run.control.check()?;
-            let before = worker.logs[*number];
-            let forward = &mut worker.forward;
-            call.load_keys(forward, batch, head, tokens.clone(), &columns, before);
-            self.load_values(worker, batch, head, tokens.clone());
-            let wanted = &mut worker.forward.wanted;
-            wanted.clear();
-            let (k, v) = (
-                self.to.k.read_at(batch, head),
-                self.to.v.read_at(batch, head),
-            );
-            k.want(tokens.clone(), 0..call.sizes.key_dim, wanted);
-            v.want(tokens.clone(), columns.clone(), wanted);
-            let next = number.checked_sub(1).map(|number| all[number].1.clone());
-            self.want(worker, sequence, head, next);
-            self.turn_state(worker, true);
-            let end = if is_causal { None } else { Some(log) };
-            self.by_past(worker, *number, &mut past);
-            self.by_keys(worker, sequence, head, tokens.clone(), end, &mut past);
-        }
-        if !is_causal && call.map.is_stabilised() && first_log != log {
-            // The initial state is part of the last one, which has another logarithm.
-            let factor = T::of((first_log.wide() - log.wide()).exp());
-            worker.s.scale(factor);
-            for z in worker.z.iter_mut() {
-                *z = *z * factor;
-            }
-        }
-        if let Some(initial) = &self.to.initial {
-            std::mem::swap(&mut worker.s, &mut worker.forward.s);
-            std::mem::swap(&mut worker.z, &mut worker.forward.z);
-            let forward = &mut worker.forward;
-            call.store_state(forward, initial, sequence, head, &columns, true, T::ZERO);
-            std::mem::swap(&mut worker.s, &mut worker.forward.s);
-            std::mem::swap(&mut worker.z, &mut worker.forward.z);
-        }
-        Ok(())
-    }
-
     /// Loads the gradient by the last state, zeros if there is none.
     fn load_gradient(&self, worker: &mut Worker<T>, sequence: &Sequence, head: usize) {
         worker.s.clear();
@@ -280,25 +219,10 @@ impl<T: Computed> Backward<'_, T> {
     }
 
     /// Adds the lines that the next chunk reads to the list.
-    fn want(
-        &self,
-        worker: &mut Worker<T>,
-        sequence: &Sequence,
-        head: usize,
-        next: Option<Range<usize>>,
-    ) {
+    fn want(&self, worker: &mut Worker<T>, sequence: &Sequence, head: usize, next: Range<usize>) {
         let (call, batch) = (&self.call, sequence.batch);
-        let columns = 0..call.sizes.value_dim;
-        let Some(next) = next else {
-            return;
-        };
-        call.want(
-            &mut worker.forward,
-            batch,
-            head,
-            next.clone(),
-            columns.clone(),
-        );
+        let (forward, columns) = (&mut worker.forward, 0..call.sizes.value_dim);
+        call.want(forward, batch, head, next.clone(), columns.clone());
         if call.arguments.causal {
             for query in call.queries(head) {
                 let dout = self.dout.at(batch, query);
@@ -339,12 +263,9 @@ impl<T: Computed> Backward<'_, T> {
         }
     }
 
-    /// Where the numbers that are kept of a query head's tokens start.
-    fn kept(&self, sequence: &Sequence, query: usize, tokens: &Range<usize>) -> Range<usize> {
-        let length = sequence.tokens.len();
-        let start =
-            query % self.call.sizes.group.max(1) * length + tokens.start - sequence.tokens.start;
-        start..start + tokens.len()
+    /// Where what is kept of a query head's tokens is.
+    fn place(&self, kept: &Kept<T>, query: usize, tokens: &Range<usize>) -> Range<usize> {
+        kept.place(query % self.call.sizes.group.max(1), tokens)
     }
 }
 

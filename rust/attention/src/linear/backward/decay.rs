@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::super::Sequence;
 use super::Backward;
+use super::kept::Kept;
 use super::worker::Worker;
 use crate::kernels::Computed;
 
@@ -17,25 +18,13 @@ impl<T: Computed> Backward<'_, T> {
         }
     }
 
-    /// Where the copy of the state before a chunk is, if there is one.
-    pub(super) fn copy_of(&self, worker: &Worker<T>, chunk: usize) -> Option<Range<usize>> {
-        let size = self.call.map.count * (self.call.sizes.value_dim + 1);
-        let copies = worker.states.len().checked_div(size)?;
-        let number = match chunk {
-            chunk if chunk.is_multiple_of(worker.apart) => chunk / worker.apart,
-            chunk if chunk == worker.last => copies.checked_sub(1)?,
-            _ => return None,
-        };
-        (number < copies).then_some(number * size..(number + 1) * size)
-    }
-
     /// Copies the state before a chunk, if it is one that is kept.
-    pub(super) fn copy_state(&self, worker: &mut Worker<T>, chunk: usize) {
-        let Some(place) = self.copy_of(worker, chunk) else {
+    pub(super) fn copy_state(&self, worker: &mut Worker<T>, kept: &mut Kept<T>, chunk: usize) {
+        let Some(place) = kept.copy_of(chunk) else {
             return;
         };
         let (m, v) = (self.call.map.count, self.call.sizes.value_dim);
-        let (s, z) = worker.states[place].split_at_mut(m * v);
+        let (s, z) = kept.states[place].split_at_mut(m * v);
         if v > 0 {
             for (feature, row) in s.chunks_exact_mut(v).enumerate() {
                 worker.forward.s.get_row(feature, row);
@@ -47,12 +36,18 @@ impl<T: Computed> Backward<'_, T> {
     /// What goes past a chunk's decay, from the state before it to the gradient by the state after
     /// it, if there is a copy of the former; else `past`, which is what goes past the chunk's end,
     /// is left to be reduced by what the chunk gives to it.
-    pub(super) fn by_past(&self, worker: &mut Worker<T>, chunk: usize, past: &mut [f64]) {
-        let Some(place) = self.copy_of(worker, chunk) else {
+    pub(super) fn by_past(
+        &self,
+        worker: &mut Worker<T>,
+        kept: &Kept<T>,
+        chunk: usize,
+        past: &mut [f64],
+    ) {
+        let Some(place) = kept.copy_of(chunk) else {
             return;
         };
         let (m, v) = (self.call.map.count, self.call.sizes.value_dim);
-        let (s, z) = worker.states[place].split_at(m * v);
+        let (s, z) = kept.states[place].split_at(m * v);
         let (decay, rest) = self.kept_of_state(worker);
         let mut row = vec![T::ZERO; v];
         past.fill(0.0);
@@ -65,8 +60,9 @@ impl<T: Computed> Backward<'_, T> {
                 false => 0.0,
             };
             let at = if decay.len() > 1 { feature } else { 0 };
-            let kept = decay[at].wide() + rest[at].wide();
-            past[if past.len() > 1 { feature } else { 0 }] += kept * (products.sum::<f64>() + of_z);
+            let decay = decay[at].wide() + rest[at].wide();
+            past[if past.len() > 1 { feature } else { 0 }] +=
+                decay * (products.sum::<f64>() + of_z);
         }
     }
 
@@ -75,8 +71,8 @@ impl<T: Computed> Backward<'_, T> {
     pub(super) fn by_decay(
         &self,
         worker: &mut Worker<T>,
-        sequence: &Sequence,
-        head: usize,
+        kept: &Kept<T>,
+        (sequence, head): (&Sequence, usize),
         tokens: &Range<usize>,
         (written, within): (&[T], &[T]),
         past: &mut [f64],
@@ -85,9 +81,8 @@ impl<T: Computed> Backward<'_, T> {
             return;
         };
         let (n, count) = (tokens.len(), past.len());
-        let start = tokens.start - sequence.tokens.start;
-        let place = start * count..(start + n) * count;
-        let read_within = &worker.within[place];
+        let start = tokens.start - kept.tokens.start;
+        let read_within = &kept.within[start * count..(start + n) * count];
         let mut read_before = vec![T::ZERO; n * count];
         let from = decay.read_at(sequence.batch, head);
         for (t, row) in tokens
@@ -96,7 +91,8 @@ impl<T: Computed> Backward<'_, T> {
         {
             from.load_row(t, 0, row);
         }
-        let has_past = self.copy_of(worker, start / self.call.chunk).is_some();
+        let number = (tokens.start - sequence.tokens.start) / self.call.chunk;
+        let has_past = kept.copy_of(number).is_some();
         let to = decay.at(sequence.batch, head);
         let mut out = vec![T::ZERO; n * count];
         for i in 0..count {
@@ -130,12 +126,12 @@ impl<T: Computed> Backward<'_, T> {
         }
     }
 
-    /// Sets gradients by a head's decay to zero.
-    pub(super) fn clear_decay(&self, sequence: &Sequence, head: usize) {
+    /// Sets gradients by the decay of a head's tokens to zero.
+    pub(super) fn clear_decay(&self, sequence: &Sequence, head: usize, tokens: &Range<usize>) {
         if let Some(decay) = &self.to.decay {
             let to = decay.at(sequence.batch, head);
             let zeros = vec![T::ZERO; to.columns()];
-            for t in sequence.tokens.clone() {
+            for t in tokens.clone() {
                 to.store_row(t, 0, &zeros);
             }
         }

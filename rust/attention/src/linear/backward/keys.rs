@@ -1,25 +1,137 @@
 //! The second sweep, from the last chunk to the first: gradients by keys and values, and by the state.
 
+use std::mem;
 use std::ops::Range;
 
 use super::super::Sequence;
 use super::super::chunk::Call;
 use super::decay::add_products;
+use super::kept::Kept;
 use super::worker::Worker;
 use super::{Backward, clear, store};
+use crate::error::Result;
 use crate::kernels::{Computed, Factors, Keep, Kind, Out, Weighted};
+use crate::run::Run;
 
 impl<T: Computed> Backward<'_, T> {
+    /// Goes through the chunks of a piece from the last to the first. `all` are the sequence's.
+    pub(super) fn second(
+        &self,
+        worker: &mut Worker<T>,
+        all: &[&Kept<T>],
+        own: usize,
+        sequence: &Sequence,
+        head: usize,
+        run: &Run,
+    ) -> Result<()> {
+        let call = &self.call;
+        let columns = 0..call.sizes.value_dim;
+        let batch = sequence.batch;
+        let is_causal = call.arguments.causal;
+        let kept = all[own];
+        self.load_gradient(worker, sequence, head);
+        worker.forward.wanted.clear();
+        if is_causal {
+            for later in all[own + 1..].iter().rev() {
+                for (number, tokens) in later.chunks(call.chunk).rev() {
+                    run.control.check()?;
+                    let (forward, before) = (&mut worker.forward, later.log_before(number));
+                    call.load_keys(forward, batch, head, tokens.clone(), &columns, before);
+                    let of_state = self.kept_of_state(worker);
+                    for (number, query) in call.queries(head).enumerate() {
+                        self.load_gradient_of(worker, sequence, query, &tokens);
+                        let (n, forward) = (tokens.len(), &mut worker.forward);
+                        if let Some(vector) = &mut forward.vector {
+                            let size = (n, call.map.count);
+                            vector.weigh_queries(call.kernels, &forward.queries.features, size);
+                        }
+                        self.spread_gradient(worker, later, query, &tokens);
+                        let of_state = (number == 0).then_some(&of_state);
+                        self.pass_state(worker, later, query, &tokens, of_state);
+                    }
+                }
+            }
+        } else {
+            for piece in all {
+                for (_, tokens) in piece.chunks(call.chunk) {
+                    run.control.check()?;
+                    for query in call.queries(head) {
+                        self.load_gradient_of(worker, sequence, query, &tokens);
+                        self.spread_gradient(worker, piece, query, &tokens);
+                        self.pass_state(worker, piece, query, &tokens, None);
+                    }
+                }
+            }
+        }
+        // What goes past a token's decay, from before the chunk to after it.
+        let mut past = vec![0.0; self.decaying()];
+        for (number, tokens) in kept.chunks(call.chunk).rev() {
+            run.control.check()?;
+            let (forward, before) = (&mut worker.forward, kept.log_before(number));
+            call.load_keys(forward, batch, head, tokens.clone(), &columns, before);
+            self.load_values(worker, batch, head, tokens.clone());
+            let wanted = &mut worker.forward.wanted;
+            wanted.clear();
+            let (k, v) = (
+                self.to.k.read_at(batch, head),
+                self.to.v.read_at(batch, head),
+            );
+            k.want(tokens.clone(), 0..call.sizes.key_dim, wanted);
+            v.want(tokens.clone(), columns.clone(), wanted);
+            let start = tokens
+                .start
+                .saturating_sub(call.chunk)
+                .max(kept.tokens.start);
+            self.want(worker, sequence, head, start..tokens.start);
+            self.turn_state(worker, true);
+            self.by_past(worker, kept, number, &mut past);
+            self.by_keys(worker, kept, sequence, head, tokens, &mut past);
+        }
+        if own == 0 {
+            self.store_gradient(worker, kept, sequence, head);
+        }
+        Ok(())
+    }
+
+    /// Stores the gradient by the initial state, if it is wanted.
+    fn store_gradient(
+        &self,
+        worker: &mut Worker<T>,
+        kept: &Kept<T>,
+        sequence: &Sequence,
+        head: usize,
+    ) {
+        let call = &self.call;
+        let Some(initial) = &self.to.initial else {
+            return;
+        };
+        let (first, last) = (kept.log_of_start, kept.log_of_end);
+        if !call.arguments.causal && call.map.is_stabilised() && first != last {
+            // The initial state is part of the last one, which has another logarithm.
+            let factor = T::of((first.wide() - last.wide()).exp());
+            worker.s.scale(factor);
+            for z in worker.z.iter_mut() {
+                *z = *z * factor;
+            }
+        }
+        mem::swap(&mut worker.s, &mut worker.forward.s);
+        mem::swap(&mut worker.z, &mut worker.forward.z);
+        let (forward, columns) = (&mut worker.forward, 0..call.sizes.value_dim);
+        call.store_state(forward, initial, sequence, head, &columns, true, T::ZERO);
+        mem::swap(&mut worker.s, &mut worker.forward.s);
+        mem::swap(&mut worker.z, &mut worker.forward.z);
+    }
+
     /// Gradients by keys, values and decay of a chunk whose keys are loaded; the gradient by the
-    /// state goes from after the chunk to before it. `log` is that of the last state where queries
-    /// saw nothing else; `past` is what goes past the chunk's decay, and then past that of its end.
+    /// state goes from after the chunk to before it. `past` is what goes past the chunk's decay, and
+    /// then past that of its end.
     pub(super) fn by_keys(
         &self,
         worker: &mut Worker<T>,
+        kept: &Kept<T>,
         sequence: &Sequence,
         head: usize,
         tokens: Range<usize>,
-        log: Option<T>,
         past: &mut [f64],
     ) {
         let Call {
@@ -29,8 +141,9 @@ impl<T: Computed> Backward<'_, T> {
             ..
         } = self.call;
         let (n, m, v) = (tokens.len(), map.count, sizes.value_dim);
-        let is_causal = log.is_none();
-        let start = tokens.start - sequence.tokens.start;
+        // The logarithm of the state where that is all the queries see.
+        let is_causal = self.call.arguments.causal;
+        let log = (!is_causal).then_some(kept.log_of_end);
         let forward = &mut worker.forward;
 
         // What comes through the state.
@@ -100,32 +213,18 @@ impl<T: Computed> Backward<'_, T> {
         if is_causal {
             let (scored, depth) = forward.keys.scored(map);
             kernels.turn(scored, n, depth, &mut forward.turned);
-            let (decay, rest) = self.kept_of_state(worker);
-            let keep = [decay[0], rest[0]];
+            let of_state = self.kept_of_state(worker);
             for (number, query) in self.call.queries(head).enumerate() {
-                self.through_scores_back(worker, sequence, query, &tokens, &mut within);
-                let keep = match (number, self.call.arguments.has_vector_decay()) {
-                    (0, true) => Keep::Each(&decay, &rest),
-                    (0, false) if worker.forward.is_decaying => Keep::One(&keep),
-                    _ => Keep::All,
-                };
-                if number == 0 && self.call.arguments.normalize {
-                    let is_each = matches!(keep, Keep::Each(..));
-                    let is_all = matches!(keep, Keep::All);
-                    for (i, z) in worker.z[..m].iter_mut().enumerate() {
-                        let at = if is_each { i } else { 0 };
-                        if !is_all {
-                            *z = *z * decay[at] + *z * rest[at];
-                        }
-                    }
-                }
-                self.add_to_state(worker, sequence, query, keep, n, start);
+                self.through_scores_back(worker, kept, sequence, query, &tokens, &mut within);
+                let of_state = (number == 0).then_some(&of_state);
+                self.pass_state(worker, kept, query, &tokens, of_state);
             }
         }
         if wants_gradient && worker.forward.vector.is_none() {
             within.copy_from_slice(&worker.of_columns[..n]);
         }
-        self.by_decay(worker, sequence, head, &tokens, (&written, &within), past);
+        let sums = (&written[..], &within[..]);
+        self.by_decay(worker, kept, (sequence, head), &tokens, sums, past);
 
         let mask = self.call.arguments.key_mask.is_some();
         let forward = &mut worker.forward;
@@ -168,6 +267,7 @@ impl<T: Computed> Backward<'_, T> {
     pub(super) fn through_scores_back(
         &self,
         worker: &mut Worker<T>,
+        kept: &Kept<T>,
         sequence: &Sequence,
         query: usize,
         tokens: &Range<usize>,
@@ -181,8 +281,8 @@ impl<T: Computed> Backward<'_, T> {
         } = self.call;
         let (n, m, d, v) = (tokens.len(), map.count, map.key_dim, sizes.value_dim);
         self.ask(worker, sequence, query, tokens.clone(), true);
-        let kept = self.kept(sequence, query, tokens);
-        let (scale, shift) = (&worker.scale[kept.clone()], &worker.shift[kept]);
+        let place = self.place(kept, query, tokens);
+        let (scale, shift) = (&kept.scale[place.clone()], &kept.shift[place]);
         let forward = &mut worker.forward;
         let table = forward.is_decaying.then_some(&forward.decay.table);
         let wants_sums = self.to.decay.is_some() && forward.vector.is_none();
@@ -193,7 +293,7 @@ impl<T: Computed> Backward<'_, T> {
         ));
         kernels.by_scores(&mut worker.by_scores, (scale, shift), table, sums);
 
-        self.spread_gradient(worker, sequence, query, tokens);
+        self.spread_gradient(worker, kept, query, tokens);
         let forward = &mut worker.forward;
         let weighted = Weighted {
             scores: &forward.scores,
@@ -256,5 +356,113 @@ impl<T: Computed> Backward<'_, T> {
         };
         let out = Out::Tile(out);
         kernels.outputs(None, true, Some(&weighted), Factors::NONE, size, out, None);
+    }
+
+    /// Loads a query head's chunk and the gradient by its outputs.
+    fn load_gradient_of(
+        &self,
+        worker: &mut Worker<T>,
+        sequence: &Sequence,
+        query: usize,
+        tokens: &Range<usize>,
+    ) {
+        let place = (sequence.batch, query);
+        let forward = &mut worker.forward;
+        self.call.ask(forward, place, tokens.clone(), T::ONE, false);
+        let dout = self.dout.at(sequence.batch, query);
+        let columns = 0..self.call.sizes.value_dim;
+        worker.dout.load(&dout, tokens.clone(), columns);
+    }
+
+    /// Takes the gradient by the state from after a query head's chunk, whose r Ō is spread, to
+    /// before it. `of_state` is what the state keeps over the chunk, with the first query head.
+    fn pass_state(
+        &self,
+        worker: &mut Worker<T>,
+        kept: &Kept<T>,
+        query: usize,
+        tokens: &Range<usize>,
+        of_state: Option<&(Vec<T>, Vec<T>)>,
+    ) {
+        let m = self.call.map.count;
+        let one;
+        let keep = match of_state {
+            Some((decay, rest)) if self.call.arguments.has_vector_decay() => {
+                Keep::Each(decay, rest)
+            }
+            Some((decay, rest)) if worker.forward.is_decaying => {
+                one = [decay[0], rest[0]];
+                Keep::One(&one)
+            }
+            _ => Keep::All,
+        };
+        if self.call.arguments.normalize {
+            for (i, z) in worker.z[..m].iter_mut().enumerate() {
+                match keep {
+                    Keep::Each(decay, rest) => *z = *z * decay[i] + *z * rest[i],
+                    Keep::One([decay, rest]) => *z = *z * *decay + *z * *rest,
+                    Keep::All => {}
+                }
+            }
+        }
+        self.add_to_state(worker, kept, query, tokens, keep);
+    }
+
+    /// Spreads r Ō, of which Ō is loaded.
+    pub(super) fn spread_gradient(
+        &self,
+        worker: &mut Worker<T>,
+        kept: &Kept<T>,
+        query: usize,
+        tokens: &Range<usize>,
+    ) {
+        let Call { kernels, sizes, .. } = self.call;
+        let (n, v) = (tokens.len(), sizes.value_dim);
+        let scale = &kept.scale[self.place(kept, query, tokens)];
+        kernels.scale_rows(&mut worker.dout, v, scale);
+        kernels.spread(&worker.dout, n, v, &mut worker.dout_spread);
+    }
+
+    /// Adds what a query head's chunk, whose r Ō is spread, gives to the gradient by the state before
+    /// it.
+    pub(super) fn add_to_state(
+        &self,
+        worker: &mut Worker<T>,
+        kept: &Kept<T>,
+        query: usize,
+        tokens: &Range<usize>,
+        keep: Keep<T>,
+    ) {
+        let Call {
+            arguments,
+            kernels,
+            map,
+            sizes,
+            ..
+        } = self.call;
+        let (n, m, v) = (tokens.len(), map.count, sizes.value_dim);
+        let forward = &mut worker.forward;
+        let reading = match &mut forward.vector {
+            Some(vector) => &mut vector.weighed,
+            None => &mut forward.queries.features,
+        };
+        if arguments.causal && forward.is_decaying {
+            kernels.scale_rows(reading, m, &forward.decay.of_state[..n]);
+        }
+        let size = (m, v);
+        kernels.update(
+            reading,
+            &worker.dout_spread,
+            n,
+            keep,
+            size,
+            &mut worker.s,
+            Some(&mut forward.wanted),
+        );
+        if arguments.normalize {
+            let place = self.place(kept, query, tokens);
+            kernels.scale_rows(reading, m, &kept.shift[place]);
+            kernels.column_sums(reading, n, m, &mut worker.z);
+        }
     }
 }

@@ -3,15 +3,81 @@
 use std::ops::Range;
 
 use super::super::Sequence;
-use super::super::chunk::Call;
+use super::super::chunk::{Call, chunks};
 use super::decay::add_products;
+use super::kept::Kept;
 use super::worker::Worker;
 use super::{Backward, clear, store};
+use crate::error::Result;
 use crate::features::Prepared;
-use crate::kernels::{Computed, Factors, Keep, Kind, Out, Shape, Weighted};
+use crate::kernels::{Computed, Factors, Kind, Out, Shape, Weighted};
+use crate::run::Run;
 use crate::tiles::Tile;
 
 impl<T: Computed> Backward<'_, T> {
+    /// Goes through the chunks of `kept` from the first to the last.
+    pub(super) fn first(
+        &self,
+        worker: &mut Worker<T>,
+        kept: &mut Kept<T>,
+        sequence: &Sequence,
+        head: usize,
+        run: &Run,
+    ) -> Result<()> {
+        let call = &self.call;
+        let columns = 0..call.sizes.value_dim;
+        let batch = sequence.batch;
+        let is_causal = call.arguments.causal;
+        let mut log = call.load_state(&mut worker.forward, sequence, head, &columns);
+        kept.log_of_start = log;
+        self.clear_decay(sequence, head, &kept.tokens);
+        for (number, tokens) in chunks(&sequence.tokens, call.chunk).enumerate() {
+            let is_own = kept.chunks.contains(&number);
+            if is_causal && number >= kept.chunks.end {
+                break;
+            }
+            run.control.check()?;
+            let (n, forward) = (tokens.len(), &mut worker.forward);
+            let before = log;
+            log = call.load_keys(forward, batch, head, tokens.clone(), &columns, log);
+            forward.wanted.clear();
+            if is_own {
+                *kept.log(number) = before;
+                self.copy_state(worker, kept, number);
+            }
+            if is_own && is_causal {
+                for query in call.queries(head) {
+                    let to = self.to.q.read_at(batch, query);
+                    let features = 0..call.sizes.key_dim;
+                    to.want(tokens.clone(), features, &mut worker.forward.wanted);
+                }
+                let next = tokens.end..kept.tokens.end.min(tokens.end + call.chunk);
+                self.want(worker, sequence, head, next);
+                let forward = &mut worker.forward;
+                let (scored, depth) = forward.keys.scored(call.map);
+                call.kernels.turn(scored, n, depth, &mut forward.turned);
+                self.load_values(worker, batch, head, tokens.clone());
+                self.spread_keys(worker, n);
+                self.turn_state(worker, false);
+                for query in call.queries(head) {
+                    self.by_queries(worker, kept, sequence, query, tokens.clone(), None);
+                }
+            }
+            call.absorb(&mut worker.forward, n, columns.len());
+        }
+        kept.log_of_end = log;
+        if !is_causal {
+            self.turn_state(worker, false);
+            for (_, tokens) in kept.chunks(call.chunk) {
+                run.control.check()?;
+                for query in call.queries(head) {
+                    self.by_queries(worker, kept, sequence, query, tokens.clone(), Some(log));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Loads a query head's chunk, its scores, its gradient, and the products of that with values.
     pub(super) fn ask(
         &self,
@@ -41,6 +107,7 @@ impl<T: Computed> Backward<'_, T> {
     pub(super) fn by_queries(
         &self,
         worker: &mut Worker<T>,
+        kept: &mut Kept<T>,
         sequence: &Sequence,
         query: usize,
         tokens: Range<usize>,
@@ -56,14 +123,14 @@ impl<T: Computed> Backward<'_, T> {
         let (n, m, v) = (tokens.len(), map.count, sizes.value_dim);
         let is_causal = log.is_none();
         self.ask(worker, sequence, query, tokens.clone(), is_causal);
-        let kept = self.kept(sequence, query, &tokens);
         // S Ō.
         let state = Some((&worker.dout, &worker.state_turned, v));
         let out = Out::Tile(&mut worker.by_features);
         let wanted = Some(&mut worker.forward.wanted);
         kernels.outputs(state, false, None, Factors::NONE, (n, m), out, wanted);
-        let scale = &mut worker.scale[kept.clone()];
-        let shift = &mut worker.shift[kept];
+        let place = self.place(kept, query, &tokens);
+        let scale = &mut kept.scale[place.clone()];
+        let shift = &mut kept.shift[place];
         shift.fill(T::ZERO);
         let forward = &mut worker.forward;
         if arguments.normalize || map.is_stabilised() {
@@ -111,9 +178,8 @@ impl<T: Computed> Backward<'_, T> {
             }
             kernels.add_outer(&mut worker.by_features, m, &forward.z, factors);
         }
-        let start = tokens.start - sequence.tokens.start;
         if is_causal {
-            self.through_scores(worker, sequence, query, &tokens, start);
+            self.through_scores(worker, kept, sequence, query, &tokens);
         }
         let gradient = &mut worker.by_features;
         let forward = &mut worker.forward;
@@ -129,11 +195,7 @@ impl<T: Computed> Backward<'_, T> {
             &mut worker.scratch,
         );
         let to = self.to.q.at(sequence.batch, query);
-        store(&to, gradient, tokens.clone(), None);
-        if !is_causal {
-            self.spread_gradient(worker, sequence, query, &tokens);
-            self.add_to_state(worker, sequence, query, Keep::All, n, start);
-        }
+        store(&to, gradient, tokens, None);
     }
 
     /// Adds to gradients by queries what comes through a chunk's scores, and to those by decay what
@@ -141,15 +203,16 @@ impl<T: Computed> Backward<'_, T> {
     pub(super) fn through_scores(
         &self,
         worker: &mut Worker<T>,
+        kept: &mut Kept<T>,
         sequence: &Sequence,
         query: usize,
         tokens: &Range<usize>,
-        start: usize,
     ) {
         let Call { kernels, map, .. } = self.call;
         let (n, m, d) = (tokens.len(), map.count, map.key_dim);
-        let kept = self.kept(sequence, query, tokens);
-        let (scale, shift) = (&worker.scale[kept.clone()], &worker.shift[kept]);
+        let place = self.place(kept, query, tokens);
+        let (scale, shift) = (&kept.scale[place.clone()], &kept.shift[place]);
+        let start = tokens.start - kept.tokens.start;
         let forward = &mut worker.forward;
         let table = forward.is_decaying.then_some(&forward.decay.table);
         let wants_gradient = self.to.decay.is_some();
@@ -171,7 +234,7 @@ impl<T: Computed> Backward<'_, T> {
                 let features = forward.queries.features.row(row);
                 let place = (start + row) * m..(start + row + 1) * m;
                 if let Some(decay) = &self.to.decay {
-                    add_products(&mut worker.within[place], worker.rest.row(row), features);
+                    add_products(&mut kept.within[place], worker.rest.row(row), features);
                     let head = query / self.call.sizes.group;
                     let (to, from) = (
                         decay.at(sequence.batch, head),
@@ -195,7 +258,7 @@ impl<T: Computed> Backward<'_, T> {
         if wants_sums {
             let dots = &mut worker.dots[..n];
             kernels.row_dots(&forward.queries.features, &worker.by_features, m, dots);
-            for (sum, of_row) in worker.within[start..start + n]
+            for (sum, of_row) in kept.within[start..start + n]
                 .iter_mut()
                 .zip(&worker.of_rows)
             {
@@ -261,66 +324,6 @@ impl<T: Computed> Backward<'_, T> {
             for (by, slope) in by_scores.row_mut(row).iter_mut().zip(slopes) {
                 *by = *by * *slope;
             }
-        }
-    }
-
-    /// Spreads r Ō, of which Ō is loaded.
-    pub(super) fn spread_gradient(
-        &self,
-        worker: &mut Worker<T>,
-        sequence: &Sequence,
-        query: usize,
-        tokens: &Range<usize>,
-    ) {
-        let Call { kernels, sizes, .. } = self.call;
-        let (n, v) = (tokens.len(), sizes.value_dim);
-        let scale = &worker.scale[self.kept(sequence, query, tokens)];
-        kernels.scale_rows(&mut worker.dout, v, scale);
-        kernels.spread(&worker.dout, n, v, &mut worker.dout_spread);
-    }
-
-    /// Adds what a query head's chunk, whose r Ō is spread, gives to the gradient by the state before
-    /// it.
-    pub(super) fn add_to_state(
-        &self,
-        worker: &mut Worker<T>,
-        sequence: &Sequence,
-        query: usize,
-        keep: Keep<T>,
-        n: usize,
-        start: usize,
-    ) {
-        let Call {
-            arguments,
-            kernels,
-            map,
-            sizes,
-            ..
-        } = self.call;
-        let (m, v) = (map.count, sizes.value_dim);
-        let begin = sequence.tokens.start + start;
-        let kept = self.kept(sequence, query, &(begin..begin + n));
-        let forward = &mut worker.forward;
-        let reading = match &mut forward.vector {
-            Some(vector) => &mut vector.weighed,
-            None => &mut forward.queries.features,
-        };
-        if arguments.causal && forward.is_decaying {
-            kernels.scale_rows(reading, m, &forward.decay.of_state[..n]);
-        }
-        let size = (m, v);
-        kernels.update(
-            reading,
-            &worker.dout_spread,
-            n,
-            keep,
-            size,
-            &mut worker.s,
-            Some(&mut forward.wanted),
-        );
-        if arguments.normalize {
-            kernels.scale_rows(reading, m, &worker.shift[kept]);
-            kernels.column_sums(reading, n, m, &mut worker.z);
         }
     }
 }

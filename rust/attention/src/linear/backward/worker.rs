@@ -41,24 +41,11 @@ pub(super) struct Worker<T> {
     /// Sums of scores times gradients by them, of rows and of columns.
     pub(super) of_rows: Vec<T>,
     pub(super) of_columns: Vec<T>,
-    /// For each query head and token: what its output is multiplied by, and D.
-    pub(super) scale: Aligned<T>,
-    pub(super) shift: Aligned<T>,
-    /// The state's logarithm before each chunk.
-    pub(super) logs: Vec<T>,
-    /// For each token, and each feature that decays by itself: what reading within the chunk gives.
-    /// (What reading from before it gives is kept where the gradient by decay will be.)
-    pub(super) within: Aligned<T>,
-    /// The state before every `apart`th chunk, and then before the last, s and z of each.
-    pub(super) states: Aligned<T>,
-    pub(super) apart: usize,
-    /// The last chunk of this sequence.
-    pub(super) last: usize,
 }
 
 impl<T: Computed> Worker<T> {
-    pub(super) fn new(backward: &Backward<T>, longest: usize) -> Result<Self> {
-        let Backward { call, to, .. } = backward;
+    pub(super) fn new(backward: &Backward<T>) -> Result<Self> {
+        let Backward { call, .. } = backward;
         let (kernels, map, sizes) = (call.kernels, call.map, call.sizes);
         let (chunk, m, d, v) = (call.chunk, map.count, map.key_dim, sizes.value_dim);
         let has_vector = call.arguments.has_vector_decay();
@@ -71,21 +58,6 @@ impl<T: Computed> Worker<T> {
             scratch = vec![T::ZERO; polynomial.scratch_len()];
         }
         let numbers = || vec![T::ZERO; chunk + 64 + ROOM];
-        let kept = || zeros("what is kept of a token", longest.checked_mul(sizes.group));
-        let decaying = match to.decay {
-            Some(decay) if decay.shape()[3] > 1 => m,
-            Some(_) => 1,
-            None => 0,
-        };
-        let within = zeros("sums", longest.checked_mul(decaying))?;
-        // Half as much memory as q, k and v take at most.
-        let (state, token) = (m * (v + 1), 2 * d + v);
-        let apart = (2 * state).div_ceil((chunk * token).max(1)).max(1);
-        let copies = match to.decay {
-            Some(_) => longest.div_ceil(chunk).div_ceil(apart) + 1,
-            None => 0,
-        };
-        let states = zeros("copies of states", copies.checked_mul(state))?;
         Ok(Self {
             forward,
             values: Tile::new(chunk, v)?,
@@ -111,13 +83,6 @@ impl<T: Computed> Worker<T> {
             weights: numbers(),
             of_rows: numbers(),
             of_columns: numbers(),
-            scale: kept()?,
-            shift: kept()?,
-            logs: vec![T::ZERO; longest.div_ceil(chunk)],
-            within,
-            states,
-            apart,
-            last: 0,
         })
     }
 }
