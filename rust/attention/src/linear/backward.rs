@@ -32,6 +32,7 @@ mod decay;
 mod kept;
 mod keys;
 mod queries;
+mod state;
 mod worker;
 
 use std::ops::Range;
@@ -189,25 +190,6 @@ struct Backward<'a, T: Computed> {
 }
 
 impl<T: Computed> Backward<'_, T> {
-    /// Loads the gradient by the last state, zeros if there is none.
-    fn load_gradient(&self, worker: &mut Worker<T>, sequence: &Sequence, head: usize) {
-        worker.s.clear();
-        worker.z.fill(T::ZERO);
-        let Some(State { s, z, .. }) = self.dlast else {
-            return;
-        };
-        let (s, m) = (s.at(sequence.number, head), self.call.map.count);
-        for feature in 0..m {
-            let row = worker.dout.row_mut(0);
-            s.load_row(feature, 0, row);
-            worker.s.set_row(feature, row);
-        }
-        if let Some(z) = z {
-            let z = z.at(sequence.number, head);
-            z.load_row(0, 0, &mut worker.z[..m]);
-        }
-    }
-
     /// Sᵀ, or S̄ᵀ where `is_gradient`.
     fn turn_state(&self, worker: &mut Worker<T>, is_gradient: bool) {
         let size = (self.call.map.count, self.call.sizes.value_dim);

@@ -19,11 +19,12 @@ pub(super) struct Kept<T> {
     /// For each query head and token: what its output is multiplied by, and D.
     pub(super) scale: Aligned<T>,
     pub(super) shift: Aligned<T>,
-    /// The state's logarithm before each chunk, after the last one of the sequence, and before the
-    /// first.
+    /// The state's logarithm before each chunk.
     logs: Vec<T>,
-    pub(super) log_of_end: T,
+    /// That of the initial state.
     pub(super) log_of_start: T,
+    /// That after the last chunk that was looked at, which is the sequence's last when not causal.
+    pub(super) log_of_end: T,
     /// For each token, and each feature that decays by itself: what reading within the chunk gives.
     /// (What reading from before it gives is kept where the gradient by decay will be.)
     pub(super) within: Aligned<T>,
@@ -54,8 +55,8 @@ impl<T: Computed> Kept<T> {
             scale: kept()?,
             shift: kept()?,
             logs: vec![T::ZERO; chunks],
-            log_of_end: T::ZERO,
             log_of_start: T::ZERO,
+            log_of_end: T::ZERO,
             within,
             states: zeros("copies of states", copies.checked_mul(state))?,
             apart,
@@ -86,9 +87,9 @@ impl<T: Computed> Kept<T> {
         })
     }
 
-    /// The logarithm of the state before a chunk.
-    pub(super) fn log(&mut self, number: usize) -> &mut T {
-        &mut self.logs[number - self.chunks.start]
+    /// Keeps the logarithm of the state before a chunk.
+    pub(super) fn set_log(&mut self, number: usize, log: T) {
+        self.logs[number - self.chunks.start] = log;
     }
 
     /// The logarithm of the state before a chunk.

@@ -42,7 +42,7 @@ impl<T: Computed> Backward<'_, T> {
             log = call.load_keys(forward, batch, head, tokens.clone(), &columns, log);
             forward.wanted.clear();
             if is_own {
-                *kept.log(number) = before;
+                kept.set_log(number, before);
                 self.copy_state(worker, kept, number);
             }
             if is_own && is_causal {
