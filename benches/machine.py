@@ -69,7 +69,11 @@ def _cpu_field(name: str) -> str:
 
 
 def _cpu_model() -> str:
-    return _cpu_field("model name") or platform.machine()
+    """Return the processor's name; with its numbers, since virtual machines hide generations."""
+    name = _cpu_field("model name")
+    family, model = _cpu_field(r"cpu family"), _cpu_field("model")
+    numbers = f" (family {family}, model {model})" if family and model else ""
+    return f"{name}{numbers}" if name else platform.machine()
 
 
 def _cpu_flags() -> list[str]:
