@@ -25,10 +25,10 @@ from attentions.tools import Job, Tool
 from memory import Growth
 from workers import nurse
 
-# A turn of a quick tool is as many calls as fit in a time, and its median; the first of them is
-# left out, for others have had the caches meanwhile. A call that is longer is a turn by itself.
+# A turn is as many calls as fit in a time, two at least, and its median; the first of them is left
+# out, for others have had the caches and the pages meanwhile.
 TURN_CALLS = 200
-LONG_SECONDS = 3.0  # a call that is longer than this is not repeated in its process
+LONG_SECONDS = 3.0  # a call that is longer is a turn by itself, and not repeated in its process
 
 # Relative RMS error, above which an output is wrong and not only inexact.
 TOLERANCES = {"bfloat16": 1e-2, "float64": 1e-12}
@@ -124,7 +124,11 @@ class _Worker:
         cpu: list[float] = []
         made = None
         deadline = time.perf_counter() + self._turn_seconds
-        while not taken or (time.perf_counter() < deadline and len(taken) < TURN_CALLS):
+        while (
+            not taken
+            or (len(taken) == 1 and taken[0] < LONG_SECONDS)
+            or (time.perf_counter() < deadline and len(taken) < TURN_CALLS)
+        ):
             made = None  # given back before the next call, as in a loop over layers
             before = time.process_time()
             seconds, made = tool.timed(out)
