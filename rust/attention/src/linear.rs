@@ -164,11 +164,8 @@ impl LinearAttention<'_> {
     }
 
     /// Tokens of a chunk; no more than there are.
-    pub(crate) fn chunk(&self, features: usize, value_dim: usize, longest: usize) -> usize {
-        self.chunk_size
-            .unwrap_or_else(|| default_chunk(features, value_dim))
-            .min(longest)
-            .max(1)
+    pub(crate) fn chunk(&self, longest: usize) -> usize {
+        self.chunk_size.unwrap_or(CHUNK).min(longest).max(1)
     }
 
     /// Bytes of a head's state, with its normaliser.
@@ -272,12 +269,9 @@ fn too_large(bytes: u128) -> Error {
     }
 }
 
-/// Tokens of a chunk, if the caller does not say: what suits these shapes on the machines that were
+/// Tokens of a chunk, if the caller does not say: what suits most shapes on the machines that were
 /// measured. It is no function of the machine, for results depend on it.
-pub(crate) fn default_chunk(features: usize, value_dim: usize) -> usize {
-    let _ = (features, value_dim);
-    64
-}
+const CHUNK: usize = 64;
 
 /// Parts that a head's values are cut into, so that all threads have work.
 ///

@@ -130,7 +130,7 @@ impl LinearAttention<'_> {
                 sizes: &sizes,
                 map: &map,
                 kernels,
-                chunk: self.chunk(map.count, sizes.value_dim, longest),
+                chunk: self.chunk(longest),
             },
             dout,
             dlast,

@@ -139,7 +139,7 @@ pub(crate) fn forward<T: Computed>(
     )?;
     let sequences = arguments.sequences();
     let longest = sequences.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
-    let chunk = arguments.chunk(map.count, sizes.value_dim, longest);
+    let chunk = arguments.chunk(longest);
     let units = sequences.len() * sizes.key_heads;
     let parts = parts(units, run.threads, sizes.value_dim, kernels.width());
     let call = Call {
