@@ -27,6 +27,8 @@ def long_case(**options: Any) -> Case:
     "options",
     [
         {"map": "elu1", "normalize": True},
+        # The longest that is taken by short chunks.
+        {"T": 65_536, "map": "elu1", "normalize": True},
         {"T": 50_000},
         {"T": 50_000, "decay": "token", "map": "relu"},
     ],

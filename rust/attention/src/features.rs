@@ -326,7 +326,7 @@ impl<T: Computed> Side<T> {
                 half_log,
                 ..
             } => {
-                self.input.load(from, rows, 0..d);
+                kernels.load(from, rows, 0..d, &mut self.input);
                 kernels.map(&mut self.input, (n, d), Map::Identity, map.inner);
                 let state = Some((&self.input, transposed, d));
                 let size = (n, map.count);
@@ -342,7 +342,7 @@ impl<T: Computed> Side<T> {
                 }
             }
             Prepared::Polynomial(polynomial) => {
-                self.input.load(from, rows, 0..d);
+                kernels.load(from, rows, 0..d, &mut self.input);
                 kernels.map(&mut self.input, (n, d), Map::Identity, map.inner);
                 for row in 0..n {
                     polynomial.apply(self.input.row(row), self.features.row_mut(row));

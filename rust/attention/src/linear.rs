@@ -163,9 +163,11 @@ impl LinearAttention<'_> {
         }
     }
 
-    /// Tokens of a chunk; no more than there are.
-    pub(crate) fn chunk(&self, longest: usize) -> usize {
-        self.chunk_size.unwrap_or(CHUNK).min(longest).max(1)
+    /// Tokens of a chunk, for states of `state` numbers; no more than there are.
+    pub(crate) fn chunk(&self, longest: usize, state: usize) -> usize {
+        let is_short = self.causal && longest <= MANY && state <= MANY;
+        let chosen = if is_short { CHUNK } else { LONG_CHUNK };
+        self.chunk_size.unwrap_or(chosen).min(longest).max(1)
     }
 
     /// Bytes of a head's state, with its normaliser.
@@ -271,7 +273,14 @@ fn too_large(bytes: u128) -> Error {
 
 /// Tokens of a chunk, if the caller does not say: what suits most shapes on the machines that were
 /// measured. It is no function of the machine, for results depend on it.
-const CHUNK: usize = 64;
+const CHUNK: usize = 32;
+
+/// The same where nothing is gained by short chunks: without causality, where a state leaves the
+/// cache, and in sequences so long that the state's roundings, one a chunk, would show.
+const LONG_CHUNK: usize = 64;
+
+/// The most tokens of a sequence, and numbers of a state, for short chunks.
+const MANY: usize = 1 << 16;
 
 /// Parts that a head's values are cut into, so that all threads have work.
 ///

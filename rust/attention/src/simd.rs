@@ -62,8 +62,9 @@ pub(crate) trait Number: Real {
     const EXP_RANGE: (Self, Self);
     /// ln 2 in two parts, of which the first times a whole number is exact.
     const LN2: (Self, Self);
-    /// 1/j! for falling j, down to 1/2!.
-    const EXP_SERIES: &'static [Self];
+    /// The polynomial p, highest power first, by which 1 + r + r² p(r) has the least largest relative
+    /// error as eʳ for |r| <= ln 2 / 2: 0.05 units in the last place.
+    const EXP_POLYNOMIAL: &'static [Self];
     /// 0, 1, 2, ...: the places of a register's numbers.
     const PLACES: [Self; 16];
 }
@@ -91,13 +92,12 @@ impl Number for f32 {
     ];
     const EXP_RANGE: (f32, f32) = (-104.0, 89.0);
     const LN2: (f32, f32) = (355.0 / 512.0, -2.121_944_4e-4);
-    const EXP_SERIES: &'static [f32] = &[
-        1.0 / 5040.0,
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        1.0 / 2.0,
+    const EXP_POLYNOMIAL: &'static [f32] = &[
+        0.001_381_454,
+        0.008_368_745,
+        0.041_668_39,
+        0.166_665_21,
+        0.499_999_94,
     ];
 }
 
@@ -108,25 +108,22 @@ impl Number for f64 {
     const EXP_RANGE: (f64, f64) = (-746.0, 710.0);
     #[allow(clippy::excessive_precision)]
     const LN2: (f64, f64) = (6.93147180369123816490e-01, 1.90821492927058770002e-10);
-    const EXP_SERIES: &'static [f64] = &[
-        1.0 / 6_227_020_800.0,
-        1.0 / 479_001_600.0,
-        1.0 / 39_916_800.0,
-        1.0 / 3_628_800.0,
-        1.0 / 362_880.0,
-        1.0 / 40_320.0,
-        1.0 / 5040.0,
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        1.0 / 2.0,
+    #[allow(clippy::excessive_precision)]
+    const EXP_POLYNOMIAL: &'static [f64] = &[
+        2.5000150106462437e-08,
+        2.7630311797747505e-07,
+        2.75575864144715e-06,
+        2.4801492932635436e-05,
+        0.00019841269506166786,
+        0.0013888888943777802,
+        0.008333333333494826,
+        0.041666666666529656,
+        0.1666666666666641,
+        0.5000000000000011,
     ];
 }
 
 /// The exponential, within 1.5 units in the last place; exactly 0 and infinity beyond the range.
-///
-/// eˣ = 2ⁿ eʳ with |r| <= ln 2 / 2, and eʳ by its series.
 ///
 /// # Safety
 /// The machine has the instruction set.
@@ -134,14 +131,27 @@ impl Number for f64 {
 // SAFETY: that is all it needs.
 pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's promise.
+    unsafe { exp_not_above::<S>(S::min(S::splat(S::T::EXP_RANGE.1), x)) }
+}
+
+/// The exponential of numbers that are NaN or no larger than the range's end, such as those up to 0;
+/// of a larger one it is some number.
+///
+/// eˣ = 2ⁿ eʳ with |r| <= ln 2 / 2, and eʳ by a polynomial.
+///
+/// # Safety
+/// The machine has the instruction set.
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(crate) unsafe fn exp_not_above<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller's promise.
     unsafe {
-        let (low, high) = S::T::EXP_RANGE;
-        let x = S::min(S::splat(high), S::max(S::splat(low), x));
+        let x = S::max(S::splat(S::T::EXP_RANGE.0), x);
         let n = S::round(S::mul(x, S::splat(S::T::of(std::f64::consts::LOG2_E))));
         let (first, second) = S::T::LN2;
         let r = S::mul_add(n, S::splat(-first), x);
         let r = S::mul_add(n, S::splat(-second), r);
-        let (highest, others) = (S::T::EXP_SERIES[0], &S::T::EXP_SERIES[1..]);
+        let (highest, others) = (S::T::EXP_POLYNOMIAL[0], &S::T::EXP_POLYNOMIAL[1..]);
         let mut p = S::splat(highest);
         for coefficient in others {
             p = S::mul_add(p, r, S::splat(*coefficient));

@@ -17,7 +17,7 @@ use std::slice;
 use half::{bf16, f16};
 
 use crate::real::Real;
-use ahead::{LINE, prefetch};
+use ahead::{LINE, Lines, prefetch};
 use elements::with_type;
 
 pub use ahead::{Ahead, Wanted};
@@ -215,13 +215,22 @@ impl<'a> Matrix<'a> {
     pub fn want(&self, rows: Range<usize>, columns: Range<usize>, wanted: &mut Wanted) {
         self.assert_inside(&rows, &columns);
         let bytes = columns.len() * self.dtype.size();
-        if self.strides[1] == self.dtype.size() as isize && bytes > 0 {
-            for row in rows {
-                let start = self.at(row, columns.start);
-                let lines = (start.addr() + bytes - 1) / LINE - start.addr() / LINE + 1;
-                wanted.rows.push((start, lines));
-            }
+        if self.strides[1] != self.dtype.size() as isize || bytes == 0 {
+            return;
         }
+        let row = self.at(rows.start, columns.start);
+        // How far rows reach into their first line differs between them where they are not whole
+        // lines apart.
+        let begins = match self.strides[0].unsigned_abs().is_multiple_of(LINE) {
+            true => row.addr() % LINE,
+            false => LINE - 1,
+        };
+        wanted.add(Lines {
+            row,
+            stride: self.strides[0],
+            rows: rows.len(),
+            lines: (begins + bytes).div_ceil(LINE),
+        });
     }
 
     /// A tile as it lies in memory, where its elements are `E` and those of a row lie side by side.

@@ -2,9 +2,10 @@
 //! room for the sizes that it is called with.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
 use std::ptr;
 
-use corekit_base::array::{Block, BlockMut, Wanted};
+use corekit_base::array::{Block, BlockMut, Matrix, MatrixMut, Wanted};
 
 use super::gradient::{ByScores, DiagonalBack, Flip};
 use super::pack::Pack;
@@ -312,6 +313,49 @@ impl<T: Computed> Kernels<T> {
         };
         // SAFETY: as in `map`; the block has whole registers.
         unsafe { (self.map)(&rows, &from, map, scale) }
+    }
+
+    /// Loads rows and columns of a matrix to the first ones of a tile.
+    pub(crate) fn load(
+        &self,
+        from: &Matrix,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        tile: &mut Tile<T>,
+    ) {
+        match from.block(rows.clone(), columns.clone()) {
+            Some(block) if self.is_whole(columns.len()) => {
+                self.map_block(&block, tile, Map::Identity, T::ONE);
+            }
+            _ => tile.load(from, rows, columns),
+        }
+    }
+
+    /// Stores the first rows of a tile as rows of a matrix, whole ones.
+    pub(crate) fn store(&self, tile: &Tile<T>, rows: Range<usize>, to: &MatrixMut) {
+        let (n, columns) = (rows.len(), to.columns());
+        match to.block::<T>(rows.clone(), 0..columns) {
+            Some(block) if self.is_whole(columns) && block.stride >= 0 => {
+                let source = self.rows_read(tile, n, columns);
+                let from = From {
+                    data: source.data,
+                    stride: source.stride as isize,
+                };
+                let rows = Rows {
+                    data: block.data,
+                    stride: block.stride as usize,
+                    rows: n,
+                    columns,
+                };
+                // SAFETY: as in `map_block`.
+                unsafe { (self.map)(&rows, &from, Map::Identity, T::ONE) }
+            }
+            _ => {
+                for (row, t) in rows.enumerate() {
+                    to.store_row(t, 0, &tile.row(row)[..columns]);
+                }
+            }
+        }
     }
 
     /// Packs rows of a block of whole registers as rows of panels.

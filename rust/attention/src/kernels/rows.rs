@@ -7,7 +7,7 @@
 
 use corekit_base::real::Real;
 
-use crate::simd::{Simd, exp, first};
+use crate::simd::{Simd, exp, exp_not_above, first};
 
 /// A map of numbers or rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,42 +63,50 @@ pub(super) unsafe fn map<S: Simd>(x: &Rows<S::T>, from: &From<S::T>, map: Map, s
         let zero = S::splat(S::T::ZERO);
         let one = S::splat(S::T::ONE);
         let factor = S::splat(scale);
+        let is_scaled = scale != S::T::ONE;
         let whole = x.columns - x.columns % S::LANES;
         for r in 0..x.rows {
             let row = x.data.add(r * x.stride);
             let from = from.data.offset(r as isize * from.stride);
-            // Calls `$body` for every register and stores what it makes.
+            // Calls `$body` for every register and stores what it makes, scaled.
             macro_rules! each {
                 ($value:ident => $body:expr) => {{
                     for column in (0..whole).step_by(S::LANES) {
                         let $value = S::load(from.add(column));
-                        S::store(row.add(column), $body);
+                        let mapped = $body;
+                        let scaled = if is_scaled {
+                            S::mul(mapped, factor)
+                        } else {
+                            mapped
+                        };
+                        S::store(row.add(column), scaled);
                     }
                     if whole < x.columns {
                         // Maps of what is in the room would grow from call to call.
                         let $value = S::load(from.add(whole));
-                        S::store(row.add(whole), first::<S>($body, x.columns - whole));
+                        let scaled = S::mul($body, factor);
+                        S::store(row.add(whole), first::<S>(scaled, x.columns - whole));
                     }
                 }};
             }
             match map {
-                Map::Identity => each!(value => S::mul(value, factor)),
+                Map::Identity => each!(value => value),
                 Map::Elu1 => each!(value => {
-                    let below = exp::<S>(S::min(zero, value));
-                    S::mul(S::where_positive(value, S::add(value, one), below), factor)
+                    let below = exp_not_above::<S>(S::min(zero, value));
+                    S::where_positive(value, S::add(value, one), below)
                 }),
-                Map::Relu => each!(value => S::mul(S::max(zero, value), factor)),
+                Map::Relu => each!(value => S::max(zero, value)),
                 Map::SquaredRelu => each!(value => {
                     let value = S::max(zero, value);
-                    S::mul(S::mul(value, value), factor)
+                    S::mul(value, value)
                 }),
-                Map::Exp => each!(value => S::mul(exp::<S>(value), factor)),
+                Map::Exp => each!(value => exp::<S>(value)),
                 Map::Softmax => {
                     // A NaN that is missed here is in the sum.
                     let most = S::splat(largest::<S>(from, x.columns));
                     let mut sum = zero;
                     for column in (0..x.columns).step_by(S::LANES) {
-                        let value = exp::<S>(S::sub(S::load(from.add(column)), most));
+                        let value = exp_not_above::<S>(S::sub(S::load(from.add(column)), most));
                         let value = first::<S>(value, x.columns - column);
                         S::store(row.add(column), value);
                         sum = S::add(sum, value);
@@ -128,7 +136,7 @@ pub(super) unsafe fn exp_below_most<S: Simd>(x: &Rows<S::T>, most: *mut S::T) {
             let largest = S::splat(largest);
             for column in (0..x.columns).step_by(S::LANES) {
                 let at = row.add(column);
-                let value = exp::<S>(S::sub(S::load(at), largest));
+                let value = exp_not_above::<S>(S::sub(S::load(at), largest));
                 S::store(at, first::<S>(value, x.columns - column));
             }
         }

@@ -38,7 +38,7 @@ mod worker;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use corekit_base::array::{Dtype, MatrixMut};
+use corekit_base::array::Dtype;
 
 use kept::Kept;
 use worker::Worker;
@@ -130,7 +130,7 @@ impl LinearAttention<'_> {
                 sizes: &sizes,
                 map: &map,
                 kernels,
-                chunk: self.chunk(longest),
+                chunk: self.chunk(longest, map.count * sizes.value_dim),
             },
             dout,
             dlast,
@@ -223,13 +223,9 @@ impl<T: Computed> Backward<'_, T> {
         } = self.call;
         let (n, v) = (tokens.len(), sizes.value_dim);
         let values = arguments.v.at(batch, head);
-        worker.values.load(&values, tokens, 0..v);
+        kernels.load(&values, tokens, 0..v, &mut worker.values);
         if arguments.key_mask.is_some() {
-            for token in 0..n {
-                if worker.forward.mask[token] == T::ZERO {
-                    worker.values.row_mut(token).fill(T::ZERO);
-                }
-            }
+            clear_masked(&mut worker.values, &worker.forward.mask[..n]);
         }
         kernels.turn(&worker.values, n, v, &mut worker.values_turned);
     }
@@ -258,19 +254,9 @@ fn clear<T: Computed>(tile: &mut Tile<T>, rows: usize) {
     }
 }
 
-/// Stores rows, and zeros for masked tokens.
-fn store<T: Computed>(
-    to: &MatrixMut,
-    rows: &mut Tile<T>,
-    tokens: Range<usize>,
-    mask: Option<&[T]>,
-) {
-    let columns = to.columns();
-    for (row, t) in tokens.enumerate() {
-        let values = &mut rows.row_mut(row)[..columns];
-        if mask.is_some_and(|mask| mask[row] == T::ZERO) {
-            values.fill(T::ZERO);
-        }
-        to.store_row(t, 0, values);
+/// Sets the rows of masked tokens to zero.
+fn clear_masked<T: Computed>(tile: &mut Tile<T>, mask: &[T]) {
+    for (row, _) in mask.iter().enumerate().filter(|(_, m)| **m == T::ZERO) {
+        tile.row_mut(row).fill(T::ZERO);
     }
 }

@@ -139,7 +139,7 @@ pub(crate) fn forward<T: Computed>(
     )?;
     let sequences = arguments.sequences();
     let longest = sequences.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
-    let chunk = arguments.chunk(longest);
+    let chunk = arguments.chunk(longest, map.count * sizes.value_dim);
     let units = sequences.len() * sizes.key_heads;
     let parts = parts(units, run.threads, sizes.value_dim, kernels.width());
     let call = Call {
@@ -186,7 +186,8 @@ impl<T: Computed> Call<'_, T> {
         for tokens in chunks(&sequence.tokens, self.chunk) {
             run.control.check()?;
             let n = tokens.len();
-            log = self.load_keys(worker, batch, head, tokens.clone(), &columns, log);
+            log = self.load_keys(worker, batch, head, tokens.clone(), log);
+            self.load_values(worker, batch, head, tokens.clone(), &columns);
             self.want_next(worker, to, sequence, head, &tokens, &columns);
             if is_causal {
                 let (scored, depth) = worker.keys.scored(self.map);
@@ -334,15 +335,13 @@ impl<T: Computed> Call<'_, T> {
         }
     }
 
-    /// Loads a chunk's keys and values and prepares their factors; returns the state's new
-    /// logarithm.
+    /// Loads a chunk's keys and prepares their factors; returns the state's new logarithm.
     pub(super) fn load_keys(
         &self,
         worker: &mut Worker<T>,
         batch: usize,
         head: usize,
         tokens: Range<usize>,
-        columns: &Range<usize>,
         log: T,
     ) -> T {
         let (arguments, kernels, map) = (self.arguments, self.kernels, self.map);
@@ -356,22 +355,8 @@ impl<T: Computed> Call<'_, T> {
         worker
             .keys
             .load(kernels, map, &keys, tokens.clone(), T::ONE);
-        let values = arguments.v.at(batch, head);
-        match values.block(tokens.clone(), columns.clone()) {
-            Some(block) if kernels.is_whole(columns.len()) => {
-                kernels.spread_block(&block, &mut worker.spread);
-            }
-            _ => {
-                let width = columns.len();
-                worker.values.load(&values, tokens.clone(), columns.clone());
-                kernels.spread(&worker.values, n, width, &mut worker.spread);
-            }
-        }
         if let Some(mask) = mask {
             worker.keys.clear_masked(mask);
-            for (token, _) in mask.iter().enumerate().filter(|(_, m)| **m == T::ZERO) {
-                worker.spread.clear_row(token);
-            }
         }
         let decay = arguments.decay.map(|decay| decay.at(batch, head));
         if let (Some(vector), Some(decay)) = (&mut worker.vector, &decay) {
@@ -391,6 +376,34 @@ impl<T: Computed> Call<'_, T> {
         worker
             .decay
             .prepare(kernels, decay, start, n, mask, logs, log)
+    }
+
+    /// Loads the values of a chunk whose keys are loaded.
+    pub(super) fn load_values(
+        &self,
+        worker: &mut Worker<T>,
+        batch: usize,
+        head: usize,
+        tokens: Range<usize>,
+        columns: &Range<usize>,
+    ) {
+        let (kernels, n) = (self.kernels, tokens.len());
+        let values = self.arguments.v.at(batch, head);
+        match values.block(tokens.clone(), columns.clone()) {
+            Some(block) if kernels.is_whole(columns.len()) => {
+                kernels.spread_block(&block, &mut worker.spread);
+            }
+            _ => {
+                worker.values.load(&values, tokens, columns.clone());
+                kernels.spread(&worker.values, n, columns.len(), &mut worker.spread);
+            }
+        }
+        if self.arguments.key_mask.is_some() {
+            let mask = worker.mask[..n].iter().enumerate();
+            for (token, _) in mask.filter(|(_, m)| **m == T::ZERO) {
+                worker.spread.clear_row(token);
+            }
+        }
     }
 
     /// Adds the chunk that is loaded to the state.

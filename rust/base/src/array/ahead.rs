@@ -9,10 +9,23 @@ pub(super) const LINE: usize = 64;
 /// Asked for all at once they fill the processor's list of lines that it waits for, and it waits.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// Where rows of a tile start, and how many lines each has.
-    pub(super) rows: Vec<(*const u8, usize)>,
-    pub(super) row: usize,
-    pub(super) line: usize,
+    tiles: Vec<Lines>,
+    /// The tile that is being asked for.
+    tile: usize,
+    /// The line of its first row.
+    line: usize,
+}
+
+/// The same lines of rows that lie at equal distances.
+#[derive(Debug)]
+pub(super) struct Lines {
+    /// The first row.
+    pub(super) row: *const u8,
+    /// Bytes from one row to the next.
+    pub(super) stride: isize,
+    pub(super) rows: usize,
+    /// Lines of a row.
+    pub(super) lines: usize,
 }
 
 // SAFETY: addresses are only asked for, which reads nothing that a program sees.
@@ -21,22 +34,30 @@ unsafe impl Send for Wanted {}
 impl Wanted {
     /// Forgets all lines.
     pub fn clear(&mut self) {
-        self.rows.clear();
-        (self.row, self.line) = (0, 0);
+        self.tiles.clear();
+        (self.tile, self.line) = (0, 0);
+    }
+
+    pub(super) fn add(&mut self, lines: Lines) {
+        if lines.rows > 0 && lines.lines > 0 {
+            self.tiles.push(lines);
+        }
     }
 
     /// Asks for the next `count` lines, or all that are left.
     #[inline(always)]
     pub fn ask(&mut self, count: usize) {
         for _ in 0..count {
-            let Some((start, lines)) = self.rows.get(self.row) else {
+            let Some(tile) = self.tiles.get_mut(self.tile) else {
                 return;
             };
-            prefetch(start.wrapping_add(self.line * LINE), 0);
+            prefetch(tile.row.wrapping_add(self.line * LINE), 0);
             self.line += 1;
-            if self.line == *lines {
+            if self.line == tile.lines {
                 self.line = 0;
-                self.row += 1;
+                tile.row = tile.row.wrapping_offset(tile.stride);
+                tile.rows -= 1;
+                self.tile += usize::from(tile.rows == 0);
             }
         }
     }

@@ -7,7 +7,7 @@ use super::super::chunk::Call;
 use super::decay::add_products;
 use super::kept::Kept;
 use super::worker::Worker;
-use super::{Backward, clear, store};
+use super::{Backward, clear, clear_masked};
 use crate::error::Result;
 use crate::kernels::{Computed, Factors, Kind, Out, Weighted};
 use crate::run::Run;
@@ -35,7 +35,7 @@ impl<T: Computed> Backward<'_, T> {
                 for (number, tokens) in later.chunks(call.chunk).rev() {
                     run.control.check()?;
                     let (forward, before) = (&mut worker.forward, later.log_before(number));
-                    call.load_keys(forward, batch, head, tokens.clone(), &columns, before);
+                    call.load_keys(forward, batch, head, tokens.clone(), before);
                     let of_state = self.kept_of_state(worker);
                     for (number, query) in call.queries(head).enumerate() {
                         self.load_gradient_of(worker, sequence, query, &tokens);
@@ -67,7 +67,7 @@ impl<T: Computed> Backward<'_, T> {
         for (number, tokens) in kept.chunks(call.chunk).rev() {
             run.control.check()?;
             let (forward, before) = (&mut worker.forward, kept.log_before(number));
-            call.load_keys(forward, batch, head, tokens.clone(), &columns, before);
+            call.load_keys(forward, batch, head, tokens.clone(), before);
             self.load_values(worker, batch, head, tokens.clone());
             let wanted = &mut worker.forward.wanted;
             wanted.clear();
@@ -196,7 +196,6 @@ impl<T: Computed> Backward<'_, T> {
         let sums = (&written[..], &within[..]);
         self.by_decay(worker, kept, (sequence, head), &tokens, sums, past);
 
-        let mask = self.call.arguments.key_mask.is_some();
         let forward = &mut worker.forward;
         let gradient = forward.keys.back(
             kernels,
@@ -206,15 +205,14 @@ impl<T: Computed> Backward<'_, T> {
             &mut worker.by_key_input,
             &mut worker.scratch,
         );
-        let mask = mask.then_some(&forward.mask[..n]);
+        let by_values = &mut worker.by_values;
+        if self.call.arguments.key_mask.is_some() {
+            clear_masked(gradient, &forward.mask[..n]);
+            clear_masked(by_values, &forward.mask[..n]);
+        }
         let batch = sequence.batch;
-        store(&self.to.k.at(batch, head), gradient, tokens.clone(), mask);
-        store(
-            &self.to.v.at(batch, head),
-            &mut worker.by_values,
-            tokens,
-            mask,
-        );
+        kernels.store(gradient, tokens.clone(), &self.to.k.at(batch, head));
+        kernels.store(by_values, tokens, &self.to.v.at(batch, head));
     }
 
     /// Adds to gradients by keys and values what comes through a query head's scores, and to

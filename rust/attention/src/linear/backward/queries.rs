@@ -7,7 +7,7 @@ use super::super::chunk::{Call, chunks};
 use super::decay::add_products;
 use super::kept::Kept;
 use super::worker::Worker;
-use super::{Backward, clear, store};
+use super::{Backward, clear};
 use crate::error::Result;
 use crate::features::Prepared;
 use crate::kernels::{Computed, Factors, Kind, Out, Shape, Weighted};
@@ -39,7 +39,8 @@ impl<T: Computed> Backward<'_, T> {
             run.control.check()?;
             let (n, forward) = (tokens.len(), &mut worker.forward);
             let before = log;
-            log = call.load_keys(forward, batch, head, tokens.clone(), &columns, log);
+            log = call.load_keys(forward, batch, head, tokens.clone(), log);
+            call.load_values(forward, batch, head, tokens.clone(), &columns);
             forward.wanted.clear();
             if is_own {
                 kept.set_log(number, before);
@@ -94,7 +95,7 @@ impl<T: Computed> Backward<'_, T> {
         self.call
             .ask(forward, place, tokens.clone(), T::ONE, is_causal);
         let dout = self.dout.at(sequence.batch, query);
-        worker.dout.load(&dout, tokens, 0..v);
+        kernels.load(&dout, tokens, 0..v, &mut worker.dout);
         if is_causal {
             let (turned, to) = (&worker.values_turned, &mut worker.by_scores);
             let wanted = Some(&mut worker.forward.wanted);
@@ -195,7 +196,7 @@ impl<T: Computed> Backward<'_, T> {
             &mut worker.scratch,
         );
         let to = self.to.q.at(sequence.batch, query);
-        store(&to, gradient, tokens, None);
+        kernels.store(gradient, tokens, &to);
     }
 
     /// Adds to gradients by queries what comes through a chunk's scores, and to those by decay what

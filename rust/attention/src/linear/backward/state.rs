@@ -43,7 +43,9 @@ impl<T: Computed> Backward<'_, T> {
         self.call.ask(forward, place, tokens.clone(), T::ONE, false);
         let dout = self.dout.at(sequence.batch, query);
         let columns = 0..self.call.sizes.value_dim;
-        worker.dout.load(&dout, tokens.clone(), columns);
+        self.call
+            .kernels
+            .load(&dout, tokens.clone(), columns, &mut worker.dout);
     }
 
     /// Spreads r Ō, of which Ō is loaded.
