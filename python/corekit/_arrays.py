@@ -140,12 +140,22 @@ def new(shape: tuple[int, ...], dtype: str, wrap: Wrap) -> Dense:
     return Dense(empty(shape, "uint16" if dtype == "bfloat16" else dtype), dtype, wrap)
 
 
+# Bytes of a large page: of x86-64, and of most aarch64 kernels.
+_LARGE_PAGE = 1 << 21
+
+
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     """Return a new array, or the error of a system that has no memory for it."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     try:
-        return np.empty(shape, dtype)
+        if size < _LARGE_PAGE:
+            return np.empty(shape, dtype)
+        # NumPy asks the system for large pages, which come several times as fast; it gets them
+        # where whole ones fit in.
+        memory = np.empty(size + _LARGE_PAGE, np.uint8)
+        start = -memory.__array_interface__["data"][0] % _LARGE_PAGE
+        return memory[start : start + size].view(dtype).reshape(shape)
     except (MemoryError, ValueError):
-        size = math.prod(shape) * np.dtype(dtype).itemsize
         raise OutOfMemoryError(
             f"cannot allocate {size} bytes for an array of {tuple(shape)}"
         ) from None

@@ -17,7 +17,7 @@ use std::slice;
 use half::{bf16, f16};
 
 use crate::real::Real;
-use ahead::{LINE, Lines, prefetch};
+use ahead::{LINE, prefetch};
 use elements::with_type;
 
 pub use ahead::{Ahead, Wanted};
@@ -215,7 +215,7 @@ impl<'a> Matrix<'a> {
     pub fn want(&self, rows: Range<usize>, columns: Range<usize>, wanted: &mut Wanted) {
         self.assert_inside(&rows, &columns);
         let bytes = columns.len() * self.dtype.size();
-        if self.strides[1] != self.dtype.size() as isize || bytes == 0 {
+        if self.strides[1] != self.dtype.size() as isize || bytes == 0 || rows.is_empty() {
             return;
         }
         let row = self.at(rows.start, columns.start);
@@ -225,12 +225,8 @@ impl<'a> Matrix<'a> {
             true => row.addr() % LINE,
             false => LINE - 1,
         };
-        wanted.add(Lines {
-            row,
-            stride: self.strides[0],
-            rows: rows.len(),
-            lines: (begins + bytes).div_ceil(LINE),
-        });
+        let lines = (begins + bytes).div_ceil(LINE);
+        wanted.add(row, self.strides[0], rows.len(), lines);
     }
 
     /// A tile as it lies in memory, where its elements are `E` and those of a row lie side by side.

@@ -156,8 +156,6 @@ unsafe fn add_asking<S: Simd, const R: usize, const N: usize, const ACROSS: bool
 ) {
     /// Products of a row between two looks.
     const STEP: usize = 16;
-    /// Lines that are asked for at a look: by some hundred looks a chunk's are all there.
-    const LINES: usize = 6;
     // SAFETY: as in `add_products`; the list is null or may be written.
     unsafe {
         let Some(wanted) = wanted.as_mut() else {
@@ -165,7 +163,7 @@ unsafe fn add_asking<S: Simd, const R: usize, const N: usize, const ACROSS: bool
             return;
         };
         for k in (0..depth).step_by(STEP) {
-            wanted.ask(LINES);
+            wanted.look();
             let a = a.add(if ACROSS { k * a_stride } else { k });
             let b = b.add(k * 2 * S::LANES);
             add_products::<S, R, N, ACROSS>(sums, a, a_stride, b, STEP.min(depth - k));
