@@ -32,7 +32,7 @@ from attention.calls import (
 )
 from attention.levels import LEVELS, at
 from attention.reference import Array, Inputs, wide
-from corekit.attention import State
+from corekit.attention import Grads, State
 
 
 def draw_gradient(call: Call, *, of_state: bool = True) -> tuple[Array, State | None]:
@@ -232,6 +232,30 @@ def test_clamped_normalisers_are_constants() -> None:
     dout, _ = draw_gradient(call)
     got = call.vjp(dout)
     assert not got.initial_state.z.any()
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("layout", ["bthd", "bhtd"])
+def test_written_where_asked(decay: str, layout: str) -> None:
+    """Into arrays of any strides, every element, and again when given back."""
+    case = Case(T=70, G=2, map="elu1", decay=decay, layout=layout, initial=True)
+    for changes in each({}, {"D": 5, "V": 7}, {"dtype": "bfloat16"}, {"mask": True}):
+        call = draw(case.but(**changes))
+        dout, dstate = draw_gradient(call)
+        wanted = call.vjp(dout, dstate)
+        parts = [wanted.q, wanted.k, wanted.v]
+        axes = (0, 1, 2, 3) if layout == "bthd" else (0, 2, 1, 3)
+        rooms = [np.full((*x.transpose(axes).shape, 2), np.nan, x.dtype) for x in parts]
+        out = Grads(*[room[..., 0] for room in rooms])
+        for _ in range(2):
+            got = call.vjp(dout, dstate, out=out)
+            for mine, room, part in zip((got.q, got.k, got.v), rooms, parts, strict=True):
+                assert np.shares_memory(mine, room)
+                assert same(mine, part)
+                assert np.isnan(room[..., 1]).all()
+            assert got.decay is None or same(got.decay, wanted.decay)
+            assert same(got.initial_state.s, wanted.initial_state.s)
+            out = Grads(*out[:3], got.decay, got.initial_state)
 
 
 @pytest.mark.parametrize("name", ["identity", "elu1", "softmax", "favor", "taylor 2"])

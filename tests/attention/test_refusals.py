@@ -17,6 +17,7 @@ from attention.reference import Array
 from corekit.attention import (
     ExponentialLimit,
     Favor,
+    Grads,
     State,
     Taylor,
     features,
@@ -83,16 +84,20 @@ def poisoned(function: Any) -> Array:
     return np.full(out_shape() if function is not step else (B, H * G, V), 7, np.float32)
 
 
+def poisoned_gradients() -> Grads:
+    return Grads(*[np.full(x.shape, 7, np.float32) for x in arrays().values()])
+
+
 def refused_everywhere(
     functions: list[Any], error: type[Exception], name: str, **changes: Any
 ) -> None:
     """Refused by each function, with an output that stays as it was and without one."""
     for function in functions:
         refused(error, name, lambda: function(**changes))  # noqa: B023
-        if function is not vjp and "out" not in changes:
-            out = poisoned(function)
+        if "out" not in changes:
+            out = poisoned_gradients() if function is vjp else poisoned(function)
             refused(error, name, lambda: function(**changes, out=out))  # noqa: B023
-            assert (out == 7).all()
+            assert all((part == 7).all() for part in (out[:3] if function is vjp else (out,)))
 
 
 WRONG_TYPES: list[Any] = [
@@ -606,6 +611,36 @@ def test_outputs_that_overlap_an_input() -> None:
         refused(
             ValueError, "out", lambda: whole(**{**square, "v": v}, initial_state=large, out=out)
         )
+
+
+def test_gradients_that_cannot_be_written() -> None:
+    given = {**arrays(), "dout": np.ones(out_shape(), np.float32)}
+    for wrong in (given["q"], [*poisoned_gradients()], "q", 3):
+        refused(TypeError, "out", lambda: vjp(out=wrong))  # noqa: B023
+    for name in ("q", "k", "v"):
+        whole_shape = given[name].shape
+        for error, part in each(
+            (TypeError, None),
+            (TypeError, [[7.0]]),
+            (TypeError, np.full(whole_shape, 7, np.float64)),
+            (ValueError, np.full(whole_shape[1:], 7, np.float32)),
+            (ValueError, np.broadcast_to(np.float32(7), whole_shape)),
+            (ValueError, given[name]),
+        ):
+            out = poisoned_gradients()._replace(**{name: part})
+            refused(error, f"out.{name}", lambda: vjp(**given, out=out))  # noqa: B023
+            assert all(x is part or (x == 7).all() for x in out[:3])
+    # Not of an input's memory, nor of one another's.
+    dout = given["dout"]
+    out = poisoned_gradients()._replace(v=dout[:, :, : given["v"].shape[2]])
+    refused(ValueError, "out.v", lambda: vjp(**given, out=out))
+    out = poisoned_gradients()
+    refused(ValueError, "out.v", lambda: vjp(**given, out=out._replace(v=out.k[..., :V])))
+    state = State(np.ones((B, H, D, V), np.float32), None, None)
+    inside = np.lib.stride_tricks.as_strided(state.s, given["v"].shape, (0, 0, 4 * V, 4))
+    refused(
+        ValueError, "out.v", lambda: vjp(dstate=state, out=poisoned_gradients()._replace(v=inside))
+    )
 
 
 def test_nothing_is_changed_by_a_step_that_is_refused() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from corekit import _arrays as arrays
-from corekit import _core, _simd
+from corekit import _checks, _core, _simd
 from corekit.attention import _call, _maps, _options, _state, _tokens
 from corekit.attention._maps import FeatureMap
 from corekit.attention._state import State
@@ -50,6 +50,7 @@ def linear_attention_vjp(
     key_mask: Any = None,
     chunk_size: int | None = None,
     layout: Layout = "bthd",
+    out: Grads | None = None,
     threads: int | None = None,
 ) -> Grads:
     """Take the gradient of `linear_attention` back to its inputs.
@@ -71,11 +72,15 @@ def linear_attention_vjp(
         As they were in `linear_attention`.
     chunk_size, layout, threads
         As in `linear_attention`.
+    out : Grads
+        Where to write the gradients of q, k and v: arrays of their shapes and dtype with any
+        strides, which must share no memory with an input or with one another. Its other
+        fields are not looked at, so that a loop may give back what it got.
 
     Returns
     -------
     Grads
-        The gradients, of the library of q.
+        The gradients, of the library of q; those of q, k and v are the arrays of `out`.
 
     Raises
     ------
@@ -127,7 +132,10 @@ def linear_attention_vjp(
     _call.refuse_large_state(call, "linear_attention_vjp")
     given = _tokens.read_like("dout", dout, tokens)
     dfinal = None if dstate is None else _call.read_state("dstate", dstate, call, is_gradient=True)
-    dq, dk, dv = (_new_like(part, tokens) for part in (tokens.q, tokens.k, tokens.v))
+    targets = _targets(call, out)
+    if out is not None:
+        _refuse_overlap(call, targets, given, dfinal)
+    dq, dk, dv = (tokens.turned(to) for to, _ in targets)
     ddecay = None
     if call.decay is not None:
         shape = call.decay.gradient_shape()
@@ -158,7 +166,7 @@ def linear_attention_vjp(
         level=_simd.level(),
     )
     wrap = tokens.q.wrap
-    grads = Grads(*[wrap(tokens.turned(part).values, part.dtype) for part in (dq, dk, dv)])
+    grads = Grads(*[wrap(to.values, to.dtype) if shown is None else shown for to, shown in targets])
     if call.decay is not None and ddecay is not None:
         grads = grads._replace(decay=call.decay.gradient(ddecay.values, wrap))
     if dinitial is not None:
@@ -166,7 +174,38 @@ def linear_attention_vjp(
     return grads
 
 
-def _new_like(part: arrays.Dense, tokens: _tokens.Tokens) -> arrays.Dense:
-    """Return a new array in the caller's layout, as the core takes it."""
-    shape = tokens.turned(part).shape
-    return tokens.turned(arrays.new(shape, part.dtype, part.wrap))
+# An array in the caller's layout, and as the caller gave it.
+_Target: TypeAlias = tuple[arrays.Dense, Any]
+
+
+def _targets(call: _call.Call, out: object) -> list[_Target]:
+    """Return where the gradients of q, k and v go, new arrays where no others are given."""
+    if out is not None and not isinstance(out, Grads):
+        raise _checks.wrong_type("out", "Grads", out)
+    tokens = call.tokens
+    found = []
+    for name in ("q", "k", "v"):
+        part: arrays.Dense = getattr(tokens, name)
+        shape = tokens.turned(part).shape
+        if out is None:
+            found.append((arrays.new(shape, part.dtype, part.wrap), None))
+            continue
+        given = getattr(out, name)
+        if given is None:
+            raise _checks.wrong_type(f"out.{name}", "an array", given)
+        found.append(arrays.output(f"out.{name}", given, shape, part.dtype, part.wrap))
+    return found
+
+
+def _refuse_overlap(
+    call: _call.Call, targets: list[_Target], dout: arrays.Dense, dstate: _state.Held | None
+) -> None:
+    """Refuse gradients that share memory with what is read, or with one another."""
+    read = [("dout", dout.values)]
+    if dstate is not None:
+        read += [(f"dstate.{field}", part.values) for field, part in dstate.parts()]
+    for name, (to, _) in zip(("out.q", "out.k", "out.v"), targets, strict=True):
+        call.refuse_overlap(name, to)
+        for source, values in read:
+            arrays.refuse_overlap(name, to, source, values)
+        read.append((name, to.values))
