@@ -9,8 +9,10 @@ process that forks. They send each other JSON, a packet at a time.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -152,6 +154,7 @@ def _serve(requests: socket.socket, request: Any, make: Callable[[Any], Served])
         try:
             if worker is None:
                 worker = make(request)
+                _map_libraries()
                 answer = worker.facts()
             else:
                 answer = worker.do(request)
@@ -162,6 +165,26 @@ def _serve(requests: socket.socket, request: Any, make: Callable[[Any], Served])
         requests.send(json.dumps(answer).encode()[:PACKET])
         received = requests.recv(PACKET)
         request = json.loads(received) if received else None
+
+
+def _map_libraries() -> None:
+    """Map every page of the libraries that are loaded, but for those of GPUs.
+
+    A masked instruction whose operand lies on a page that nobody has touched does not fetch it when
+    the mask is empty: it goes through microcode, some 700 cycles, each time anew. So a page of
+    torch's constants that had left the page cache made its elu 13 times as slow.
+    """
+    madvise = ctypes.CDLL(None).madvise
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, mode, _, _, _, *path = line.split(maxsplit=5)
+        name = "".join(path)
+        if mode.startswith("r") and ".so" in name and not re.search("nvidia|cuda", name):
+            start, end = (int(edge, 16) for edge in span.split("-"))
+            # Where the kernel cannot, it says so, and nothing is lost.
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_POPULATE_READ)
+
+
+_MADV_POPULATE_READ = 22
 
 
 def scrubbed(text: str) -> str:

@@ -85,7 +85,8 @@ def poisoned(function: Any) -> Array:
 
 
 def poisoned_gradients() -> Grads:
-    return Grads(*[np.full(x.shape, 7, np.float32) for x in arrays().values()])
+    q, k, v = (np.full(x.shape, 7, np.float32) for x in arrays().values())
+    return Grads(q, k, v)
 
 
 def refused_everywhere(
@@ -95,9 +96,10 @@ def refused_everywhere(
     for function in functions:
         refused(error, name, lambda: function(**changes))  # noqa: B023
         if "out" not in changes:
-            out = poisoned_gradients() if function is vjp else poisoned(function)
+            out: Any = poisoned_gradients() if function is vjp else poisoned(function)
             refused(error, name, lambda: function(**changes, out=out))  # noqa: B023
-            assert all((part == 7).all() for part in (out[:3] if function is vjp else (out,)))
+            parts = (out.q, out.k, out.v) if function is vjp else (out,)
+            assert all((part == 7).all() for part in parts)
 
 
 WRONG_TYPES: list[Any] = [
@@ -619,17 +621,18 @@ def test_gradients_that_cannot_be_written() -> None:
         refused(TypeError, "out", lambda: vjp(out=wrong))  # noqa: B023
     for name in ("q", "k", "v"):
         whole_shape = given[name].shape
-        for error, part in each(
+        wrong_parts: list[tuple[type[Exception], Any]] = [
             (TypeError, None),
             (TypeError, [[7.0]]),
             (TypeError, np.full(whole_shape, 7, np.float64)),
             (ValueError, np.full(whole_shape[1:], 7, np.float32)),
             (ValueError, np.broadcast_to(np.float32(7), whole_shape)),
             (ValueError, given[name]),
-        ):
-            out = poisoned_gradients()._replace(**{name: part})
-            refused(error, f"out.{name}", lambda: vjp(**given, out=out))  # noqa: B023
-            assert all(x is part or (x == 7).all() for x in out[:3])
+        ]
+        for error, part in wrong_parts:
+            parts: dict[str, Any] = {**poisoned_gradients()._asdict(), name: part}
+            refused(error, f"out.{name}", lambda: vjp(**given, out=Grads(**parts)))  # noqa: B023
+            assert all((parts[other] == 7).all() for other in ("q", "k", "v") if other != name)
     # Not of an input's memory, nor of one another's.
     dout = given["dout"]
     out = poisoned_gradients()._replace(v=dout[:, :, : given["v"].shape[2]])
