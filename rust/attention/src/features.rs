@@ -317,7 +317,7 @@ impl<T: Computed> Side<T> {
                     kernels.map_block(&block, &mut self.features, *rows_map, outer);
                 }
                 _ => {
-                    self.features.load(from, rows, 0..d);
+                    kernels.load(from, rows, 0..d, &mut self.features);
                     kernels.map(&mut self.features, (n, d), *rows_map, outer);
                 }
             },

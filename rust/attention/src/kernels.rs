@@ -18,6 +18,7 @@ pub(crate) mod vector;
 
 use corekit_base::array::Element;
 use corekit_base::simd::Level;
+use half::bf16;
 
 use crate::features::polynomial::Polynomial;
 #[cfg(target_arch = "x86_64")]
@@ -55,6 +56,8 @@ pub(crate) struct Kernels<T> {
     spread: unsafe fn(&Pack<T>),
     turn: unsafe fn(&Pack<T>),
     map: unsafe fn(&Rows<T>, &From<T>, Map, T),
+    widen: unsafe fn(&Rows<T>, &From<bf16>),
+    narrow: unsafe fn(&Rows<bf16>, &From<T>),
     exp_below_most: unsafe fn(&Rows<T>, *mut T),
     scale_rows: unsafe fn(&Rows<T>, *const T),
     dots: unsafe fn(&Rows<T>, *const T, *mut T),
@@ -104,6 +107,10 @@ macro_rules! table {
         compiled!($features turn(x: &Pack<$type>) = pack::turn::<$simd>);
         compiled!($features map(x: &Rows<$type>, from: &From<$type>, map: Map, scale: $type)
             = rows::map::<$simd>);
+        compiled!($features widen(x: &Rows<$type>, from: &From<bf16>)
+            = rows::widen::<$type, bf16>);
+        compiled!($features narrow(x: &Rows<bf16>, from: &From<$type>)
+            = rows::narrow::<$type, bf16>);
         compiled!($features exp_below_most(x: &Rows<$type>, most: *mut $type)
             = rows::exp_below_most::<$simd>);
         compiled!($features scale_rows(x: &Rows<$type>, factors: *const $type)
@@ -158,6 +165,8 @@ macro_rules! table {
             spread,
             turn,
             map,
+            widen,
+            narrow,
             exp_below_most,
             scale_rows,
             dots,

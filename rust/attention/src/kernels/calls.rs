@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::ptr;
 
 use corekit_base::array::{Block, BlockMut, Matrix, MatrixMut, Wanted};
+use half::bf16;
 
 use super::gradient::{ByScores, DiagonalBack, Flip};
 use super::pack::Pack;
@@ -66,6 +67,18 @@ fn factors<T>(factors: Option<&[T]>, len: usize) -> *const T {
         assert!(factors.len() >= len + crate::tiles::ROOM);
         factors.as_ptr()
     })
+}
+
+impl<T> Rows<T> {
+    /// Those of a block, if they do not lie backwards.
+    fn of_block(block: &BlockMut<T>) -> Option<Self> {
+        Some(Self {
+            data: block.data,
+            stride: usize::try_from(block.stride).ok()?,
+            rows: block.rows,
+            columns: block.columns,
+        })
+    }
 }
 
 impl<T: Computed> Kernels<T> {
@@ -323,37 +336,50 @@ impl<T: Computed> Kernels<T> {
         columns: Range<usize>,
         tile: &mut Tile<T>,
     ) {
-        match from.block(rows.clone(), columns.clone()) {
-            Some(block) if self.is_whole(columns.len()) => {
-                self.map_block(&block, tile, Map::Identity, T::ONE);
-            }
-            _ => tile.load(from, rows, columns),
+        if let Some(block) = from.block::<T>(rows.clone(), columns.clone())
+            && self.is_whole(columns.len())
+        {
+            self.map_block(&block, tile, Map::Identity, T::ONE);
+        } else if let Some(block) = from.block::<bf16>(rows.clone(), columns.clone()) {
+            let to = self.rows(tile, rows.len(), columns.len());
+            let from = From {
+                data: block.data,
+                stride: block.stride,
+            };
+            // SAFETY: sizes as checked, and those of the block.
+            unsafe { (self.widen)(&to, &from) }
+        } else {
+            tile.load(from, rows, columns);
         }
     }
 
-    /// Stores the first rows of a tile as rows of a matrix, whole ones.
-    pub(crate) fn store(&self, tile: &Tile<T>, rows: Range<usize>, to: &MatrixMut) {
-        let (n, columns) = (rows.len(), to.columns());
-        match to.block::<T>(rows.clone(), 0..columns) {
-            Some(block) if self.is_whole(columns) && block.stride >= 0 => {
-                let source = self.rows_read(tile, n, columns);
-                let from = From {
-                    data: source.data,
-                    stride: source.stride as isize,
-                };
-                let rows = Rows {
-                    data: block.data,
-                    stride: block.stride as usize,
-                    rows: n,
-                    columns,
-                };
-                // SAFETY: as in `map_block`.
-                unsafe { (self.map)(&rows, &from, Map::Identity, T::ONE) }
-            }
-            _ => {
-                for (row, t) in rows.enumerate() {
-                    to.store_row(t, 0, &tile.row(row)[..columns]);
-                }
+    /// Stores the first rows and columns of a tile as those of a matrix.
+    pub(crate) fn store(
+        &self,
+        tile: &Tile<T>,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        to: &MatrixMut,
+    ) {
+        let source = self.rows_read(tile, rows.len(), columns.len());
+        let from = From {
+            data: source.data.cast_const(),
+            stride: source.stride as isize,
+        };
+        if let Some(block) = to.block::<T>(rows.clone(), columns.clone())
+            && let Some(to) = Rows::of_block(&block)
+            && self.is_whole(columns.len())
+        {
+            // SAFETY: as in `map_block`.
+            unsafe { (self.map)(&to, &from, Map::Identity, T::ONE) }
+        } else if let Some(block) = to.block::<bf16>(rows.clone(), columns.clone())
+            && let Some(to) = Rows::of_block(&block)
+        {
+            // SAFETY: as in `load`.
+            unsafe { (self.narrow)(&to, &from) }
+        } else {
+            for (row, t) in rows.enumerate() {
+                to.store_row(t, columns.start, &tile.row(row)[..columns.len()]);
             }
         }
     }

@@ -5,6 +5,8 @@
 
 use std::ptr;
 
+use corekit_base::array::{Matrix, MatrixMut};
+
 use super::*;
 use crate::tiles::{ROOM, Tile};
 
@@ -455,4 +457,53 @@ fn steps<T: Computed>() {
 fn a_step_updates_and_reads() {
     steps::<f32>();
     steps::<f64>();
+}
+
+fn halves<T: Computed>() {
+    let is_same = |a: f64, b: f64| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+    let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+    // Also halfway between two of them, and a little to each side.
+    let near: Vec<T> = (0..=u16::MAX)
+        .map(|bits| {
+            let shift = [0x7fff, 0x8000, 0x8001][usize::from(bits) % 3];
+            T::of(f64::from(f32::from_bits(u32::from(bits) << 16 | shift)))
+        })
+        .collect();
+    each_level::<T>(|kernels, level| {
+        let from = Matrix::of(&all, 256, 256);
+        let mut tile = Tile::<T>::new(256, 250).unwrap();
+        // Not whole registers, and from some row and column on.
+        kernels.load(&from, 1..256, 3..250, &mut tile);
+        for (r, row) in all.chunks(256).skip(1).enumerate() {
+            for (c, value) in row[3..250].iter().enumerate() {
+                let (got, wanted) = (tile.row(r)[c].wide(), value.load::<T>().wide());
+                assert!(is_same(got, wanted), "{level}: {got} from {value:?}");
+            }
+        }
+        for (r, row) in near.chunks(256).enumerate() {
+            tile.row_mut(r).copy_from_slice(&row[..250]);
+        }
+        let mut out = vec![bf16::from_bits(0x7fab); 256 * 256];
+        kernels.store(&tile, 0..256, 2..250, &MatrixMut::of(&mut out, 256, 256));
+        for (r, row) in out.chunks(256).enumerate() {
+            for (c, got) in row.iter().enumerate() {
+                match c.checked_sub(2) {
+                    Some(c) if c < 248 => {
+                        let wanted: bf16 = Element::store(near[r * 256 + c]);
+                        assert!(
+                            is_same(got.to_f64(), wanted.to_f64()),
+                            "{level}: {got:?}, not {wanted:?}"
+                        );
+                    }
+                    _ => assert_eq!(got.to_bits(), 0x7fab),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn sixteen_bits_are_read_and_rounded_alike_on_all_levels() {
+    halves::<f32>();
+    halves::<f64>();
 }

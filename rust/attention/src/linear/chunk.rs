@@ -394,7 +394,7 @@ impl<T: Computed> Call<'_, T> {
                 kernels.spread_block(&block, &mut worker.spread);
             }
             _ => {
-                worker.values.load(&values, tokens, columns.clone());
+                kernels.load(&values, tokens, columns.clone(), &mut worker.values);
                 kernels.spread(&worker.values, n, columns.len(), &mut worker.spread);
             }
         }
@@ -590,9 +590,7 @@ impl<T: Computed> Call<'_, T> {
             Some(&mut worker.wanted),
         );
         if block.is_none() {
-            for (row, t) in tokens.enumerate() {
-                out.store_row(t, columns.start, &worker.out.row(row)[..width]);
-            }
+            kernels.store(&worker.out, tokens, columns.clone(), &out);
         }
     }
 }

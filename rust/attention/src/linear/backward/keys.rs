@@ -210,9 +210,13 @@ impl<T: Computed> Backward<'_, T> {
             clear_masked(gradient, &forward.mask[..n]);
             clear_masked(by_values, &forward.mask[..n]);
         }
-        let batch = sequence.batch;
-        kernels.store(gradient, tokens.clone(), &self.to.k.at(batch, head));
-        kernels.store(by_values, tokens, &self.to.v.at(batch, head));
+        let place = (sequence.batch, head);
+        let (k, v) = (
+            self.to.k.at(place.0, place.1),
+            self.to.v.at(place.0, place.1),
+        );
+        kernels.store(gradient, tokens.clone(), 0..map.key_dim, &k);
+        kernels.store(by_values, tokens, 0..v.columns(), &v);
     }
 
     /// Adds to gradients by keys and values what comes through a query head's scores, and to

@@ -196,7 +196,7 @@ impl<T: Computed> Backward<'_, T> {
             &mut worker.scratch,
         );
         let to = self.to.q.at(sequence.batch, query);
-        kernels.store(gradient, tokens, &to);
+        kernels.store(gradient, tokens, 0..to.columns(), &to);
     }
 
     /// Adds to gradients by queries what comes through a chunk's scores, and to those by decay what
