@@ -108,9 +108,9 @@ macro_rules! table {
         compiled!($features map(x: &Rows<$type>, from: &From<$type>, map: Map, scale: $type)
             = rows::map::<$simd>);
         compiled!($features widen(x: &Rows<$type>, from: &From<bf16>)
-            = rows::widen::<$type, bf16>);
+            = rows::convert::<$type, bf16, $type>);
         compiled!($features narrow(x: &Rows<bf16>, from: &From<$type>)
-            = rows::narrow::<$type, bf16>);
+            = rows::convert::<$type, $type, bf16>);
         compiled!($features exp_below_most(x: &Rows<$type>, most: *mut $type)
             = rows::exp_below_most::<$simd>);
         compiled!($features scale_rows(x: &Rows<$type>, factors: *const $type)

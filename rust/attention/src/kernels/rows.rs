@@ -123,39 +123,21 @@ pub(super) unsafe fn map<S: Simd>(x: &Rows<S::T>, from: &From<S::T>, map: Map, s
     }
 }
 
-/// Loads rows of another type: a loop that the compiler turns into vectors of the level.
+/// Copies rows of one type of elements to rows of another, by way of `T`: a loop that the compiler
+/// turns into vectors of the level.
 ///
 /// # Safety
 /// As of [`map`]; no more than the rows' own columns are touched.
 #[inline(always)]
 // SAFETY: that is all it needs.
-pub(super) unsafe fn widen<T: Real, E: Element>(x: &Rows<T>, from: &From<E>) {
+pub(super) unsafe fn convert<T: Real, A: Element, B: Element>(x: &Rows<B>, from: &From<A>) {
     for r in 0..x.rows {
         // SAFETY: the row's columns on both sides.
         unsafe {
             let to = slice::from_raw_parts_mut(x.data.add(r * x.stride), x.columns);
             let from = from.data.offset(r as isize * from.stride);
             for (to, from) in to.iter_mut().zip(slice::from_raw_parts(from, x.columns)) {
-                *to = from.load();
-            }
-        }
-    }
-}
-
-/// Stores rows as another type; the opposite of [`widen`].
-///
-/// # Safety
-/// As of [`widen`].
-#[inline(always)]
-// SAFETY: that is all it needs.
-pub(super) unsafe fn narrow<T: Real, E: Element>(x: &Rows<E>, from: &From<T>) {
-    for r in 0..x.rows {
-        // SAFETY: the row's columns on both sides.
-        unsafe {
-            let to = slice::from_raw_parts_mut(x.data.add(r * x.stride), x.columns);
-            let from = from.data.offset(r as isize * from.stride);
-            for (to, from) in to.iter_mut().zip(slice::from_raw_parts(from, x.columns)) {
-                *to = E::store(*from);
+                *to = B::store(from.load::<T>());
             }
         }
     }
