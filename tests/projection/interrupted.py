@@ -15,6 +15,7 @@ import time
 import numpy as np
 
 from corekit.projection import SparseProjection
+from projection.children import threads_beside_pool
 from projection.operators import Array, data, make, same
 
 A_MOMENT = 0.2
@@ -51,7 +52,7 @@ def main(kind: str, call: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     projection, X, shape = work(kind, call)
     out = np.full(shape, POISON, np.float32)
-    before = len(os.listdir("/proc/self/task"))
+    before = threads_beside_pool()
     sent_at = 0.0
 
     def press() -> None:
@@ -72,9 +73,9 @@ def main(kind: str, call: str) -> None:
     assert (out == POISON).any(), "it was done"
     # A joined thread stays in the list until the system has taken it down.
     until = time.monotonic() + 5
-    while len(os.listdir("/proc/self/task")) != before and time.monotonic() < until:
+    while threads_beside_pool() != before and time.monotonic() < until:
         time.sleep(0.001)
-    assert len(os.listdir("/proc/self/task")) == before, "a thread was left running"
+    assert threads_beside_pool() == before, "a thread was left running"
     again = make(kind, 50, 20)
     few = data(500, 50)
     assert same(again.project(few), make(kind, 50, 20).project(few.copy()))

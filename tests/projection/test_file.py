@@ -33,7 +33,7 @@ from corekit.errors import (
     MissingFileError,
 )
 from corekit.projection import _file
-from projection.children import run
+from projection.children import run, threads_beside_pool
 from projection.formula import KINDS
 from projection.operators import Array, data, make, same
 
@@ -276,7 +276,7 @@ def test_cancelled_by_progress(tmp_path: Path, error: BaseException, at: int) ->
 
 def in_use() -> tuple[int, int]:
     """Return how many descriptors and threads this process has."""
-    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+    return len(os.listdir("/proc/self/fd")), threads_beside_pool()
 
 
 def settled(expected: tuple[int, int]) -> tuple[int, int]:

@@ -140,7 +140,7 @@ def _project(kind: str) -> bytes:
     return Y.tobytes()
 
 
-# Python warns of forks where there are threads; there are none when this forks.
+# Python warns of forks where there are threads: ours are parked, and children start their own.
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_a_fork(kind: str) -> None:

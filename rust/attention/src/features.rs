@@ -10,10 +10,10 @@ pub(crate) mod polynomial;
 use std::ops::Range;
 
 use corekit_base::array::{Dtype, Matrix, MatrixMut};
+use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
 use crate::kernels::{Computed, Factors, Kernels, Map, Out, Shape};
-use crate::run::Run;
 use crate::tiles::{Panels, Tile};
 use favor::Favor;
 use polynomial::Polynomial;

@@ -18,12 +18,12 @@ use std::ops::Range;
 
 use corekit_base::array::Dtype;
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
 use crate::features::{FeatureMap, STATE_BYTES};
 use crate::heads::{Heads, HeadsMut};
 use crate::kernels::Computed;
-use crate::run::Run;
 
 /// What a state consists of, as arrays of the type that is computed in, dense.
 #[derive(Clone, Copy, Debug)]

@@ -22,13 +22,13 @@ use std::ops::Range;
 
 use corekit_base::aligned::Aligned;
 use corekit_base::array::Matrix;
+use corekit_base::run::Run;
 
 use crate::error::Result;
 use crate::heads::{Heads, HeadsMut};
 use crate::kernels::online::{Seen, room_for_values};
 use crate::kernels::{Computed, Kernels, Map};
 use crate::linear::{Sequence, Sizes};
-use crate::run::Run;
 use crate::tiles::{Panels, Tile, zeros};
 
 /// The most queries of a block: each block of keys is loaded once for so many.

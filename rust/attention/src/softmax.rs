@@ -15,6 +15,7 @@
 mod tests;
 
 use corekit_base::array::Dtype;
+use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
@@ -23,7 +24,6 @@ use crate::kernels::online::{Power, Seen};
 use crate::kernels::{Computed, Kernels};
 use crate::linear::{LinearAttention, Sequence};
 use crate::pairs::{self, Block, Pairs, Panel, Weighing};
-use crate::run::Run;
 use crate::tiles::Panels;
 
 /// The arguments of softmax attention.

@@ -5,6 +5,7 @@
 //! - [`control`]: cancelling and progress, the only way a caller talks to running work.
 //! - [`threads`]: the one door to threads, and [`pool`]: those that are kept for short regions.
 //! - [`simd`]: which instruction set the kernels use, found once.
+//! - [`run`]: how a call of kernels runs, with all of these.
 //! - [`real`]: the types that kernels compute in, [`mod@array`]: matrices of any type and strides, and
 //!   [`aligned`]: buffers for tiles of them.
 //!
@@ -17,5 +18,6 @@ pub mod normal;
 pub mod philox;
 pub mod pool;
 pub mod real;
+pub mod run;
 pub mod simd;
 pub mod threads;

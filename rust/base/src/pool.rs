@@ -1,4 +1,4 @@
-//! A pool of threads for short parallel regions.
+//! A pool of threads for parallel regions, short ones above all.
 //!
 //! Starting a thread costs some 30 microseconds, and regions of a few tens of microseconds are what
 //! decoding token by token is made of. Here threads are kept, parked, and [`share`] hands out the

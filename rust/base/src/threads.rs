@@ -5,7 +5,9 @@
 //! the interpreter never shuts down around live workers, and no global state exists. Starting a
 //! thread costs some 30 microseconds, which is nothing beside the work that asks for one here.
 //!
-//! Work that is over in less time shares itself with the threads of [`crate::pool`], which are kept.
+//! Kernels share their work with the threads of [`crate::pool`], which are kept: theirs may be over
+//! in less time, and where a scheduler leaves a new thread on its parent's processor for its first
+//! milliseconds, a kept one is woken where it last ran.
 
 use std::io;
 use std::num::NonZero;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use corekit_attention::{
     Error, Favor, FeatureMap, Gradients, Heads, HeadsMut, LinearAttention, LinearAttentionStep,
-    Place, Result, Run, SoftmaxAttention, State,
+    Place, Result, SoftmaxAttention, State,
 };
 use corekit_base::control::Control;
+use corekit_base::run::Run;
 use corekit_base::simd::Level;
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;

@@ -1,10 +1,9 @@
 //! `corekit.projection`.
 
 use corekit_base::control::{Control, Progress};
+use corekit_base::run::Run;
 use corekit_base::simd::Level;
-use corekit_projection::{
-    Compressed, Error, Indices, Law, Operator, Result, Run, Strata, Threshold,
-};
+use corekit_projection::{Compressed, Error, Indices, Law, Operator, Result, Strata, Threshold};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
@@ -181,6 +180,9 @@ pub(crate) struct How {
 /// Elements of work that are done before a thread would have been started.
 const BRIEF: usize = 1 << 19;
 
+/// Elements of work that are done before a parked thread would have been woken.
+const LEAST: usize = 1 << 16;
+
 impl How {
     pub(crate) fn run<T: Send>(
         &self,
@@ -200,13 +202,12 @@ impl How {
         };
         let control = Control::new();
         let run = Run {
-            threads: self.threads,
+            threads: if elements <= LEAST { 1 } else { self.threads },
             level,
             control: &control,
         };
         let Some(progress) = &self.progress else {
             if elements <= BRIEF {
-                let run = Run { threads: 1, ..run };
                 return enter_briefly(py, || work(&run).map_err(|error| raise(&error)));
             }
             return enter(

@@ -8,9 +8,10 @@
 use corekit_base::aligned::Aligned;
 use corekit_base::array::{Ahead, Matrix, MatrixMut, Rows};
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 
 use crate::error::Result;
-use crate::run::{Run, zeros};
+use crate::zeros::zeros;
 
 pub(crate) mod blocks;
 pub(crate) mod lists;
@@ -67,19 +68,20 @@ pub(crate) fn project_blocks<T: Blocks>(
     y: &MatrixMut<'_>,
     run: &Run<'_>,
 ) -> Result<()> {
-    use blocks::{CHUNK, ROWS, TILE_STRIDE};
+    use blocks::{ROWS, tile_stride};
+    let (features, tile_stride) = (T::CHUNK, tile_stride::<T>());
     let tables = Tables::new(draw, kept, run)?;
     let width = draw.strata.width;
     let sum_stride = scales.len().next_multiple_of(16) + GAP;
     let groups = panel_groups(&tables, ROWS, sum_stride * size_of::<T>());
     let panel = groups * ROWS;
     let task_rows = panel.max(TASK_ROWS);
-    let start = || Worker::new(ROWS * TILE_STRIDE, panel * sum_stride);
+    let start = || Worker::new(ROWS * tile_stride, panel * sum_stride);
     run.share(x.rows().div_ceil(task_rows), start, |worker, task| {
         let rows = task * task_rows..x.rows().min((task + 1) * task_rows);
         let panel_rows = |top: usize| top..rows.end.min(top + panel);
         let tile_rows = |top: usize| top..rows.end.min(top + ROWS);
-        let tile_columns = |chunk: usize| chunk * CHUNK..x.columns().min((chunk + 1) * CHUNK);
+        let tile_columns = |chunk: usize| chunk * features..x.columns().min((chunk + 1) * features);
         let mut tiles = rows
             .clone()
             .step_by(panel)
@@ -111,14 +113,14 @@ pub(crate) fn project_blocks<T: Blocks>(
                     match in_place {
                         Some(tile) => T::copy(run.level, tile, &mut worker.tile),
                         None => {
-                            x.load_tile(tile_rows(top), columns, &mut worker.tile, TILE_STRIDE);
+                            x.load_tile(tile_rows(top), columns, &mut worker.tile, tile_stride);
                         }
                     }
                     // The rest of the last block is zero, whatever the tile held.
-                    for row in worker.tile.chunks_mut(TILE_STRIDE) {
+                    for row in worker.tile.chunks_mut(tile_stride) {
                         row[len..whole].fill(T::ZERO);
                     }
-                    Rows::of(&worker.tile, TILE_STRIDE, tile_rows(top).len(), whole)
+                    Rows::of(&worker.tile, tile_stride, tile_rows(top).len(), whole)
                 }
             };
             let ahead = match tiles.peek() {

@@ -19,10 +19,10 @@ mod tests;
 
 use corekit_base::array::{Matrix, MatrixMut};
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 use corekit_base::simd::Level;
 
 use crate::error::Result;
-use crate::run::Run;
 use entries::{Entries, Scratch};
 use product::{Side, product};
 

@@ -12,12 +12,11 @@ mod error;
 mod gaussian;
 pub mod law;
 mod operator;
-mod run;
 mod sparse;
 mod srht;
+mod zeros;
 
 pub use error::{Error, Result};
 pub use law::{Law, Strata, Threshold};
 pub use operator::Operator;
-pub use run::Run;
 pub use sparse::{Compressed, Entries, Indices};

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use corekit_base::array::{Dtype, Matrix, MatrixMut};
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 
 use crate::dense;
 use crate::dense::blocks::{BlockDraw, Blocks, Table};
@@ -12,9 +13,9 @@ use crate::dense::tables::Kept;
 use crate::error::{Error, Result};
 use crate::gaussian;
 use crate::law::{Law, SparseLaw};
-use crate::run::{Run, zeros};
 use crate::sparse::{self, Columns, Compressed, Draw, Entries, Slab, Slabs, Source, SparseRows};
 use crate::srht::{Hadamard, Srht};
+use crate::zeros::zeros;
 
 /// The types that all laws have kernels for.
 trait Kernels: Blocks + Hadamard {}
@@ -31,7 +32,8 @@ pub struct Operator {
     n_features: usize,
     n_components: usize,
     seed: u128,
-    blocks: Kept<Table>,
+    /// Of float32 and of float64, whose chunks differ.
+    blocks: [Kept<Table>; 2],
     lists: Kept<Lists>,
     adjoint: Kept<Lists>,
     srht: OnceLock<Srht>,
@@ -61,7 +63,7 @@ impl Operator {
             n_features,
             n_components,
             seed,
-            blocks: Kept::new(),
+            blocks: [Kept::new(), Kept::new()],
             lists: Kept::new(),
             adjoint: Kept::new(),
             srht: OnceLock::new(),
@@ -129,8 +131,10 @@ impl Operator {
                     seed,
                     strata,
                     n_features: self.n_features,
+                    chunk: T::CHUNK,
                 };
-                dense::project_blocks::<T>(&draw, &self.blocks, &scales(&law), x, y, run)
+                let kept = &self.blocks[usize::from(is_wide(T::DTYPE))];
+                dense::project_blocks::<T>(&draw, kept, &scales(&law), x, y, run)
             }
             (Some(law), _) => {
                 let draw = self.list_draw(law, false);

@@ -16,10 +16,10 @@
 
 use corekit_base::array::MatrixMut;
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
 use crate::law::SparseLaw;
-use crate::run::Run;
 
 pub(crate) mod columns;
 pub(crate) mod compressed;

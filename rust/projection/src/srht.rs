@@ -30,11 +30,12 @@ use corekit_base::aligned::Aligned;
 use corekit_base::array::{Matrix, MatrixMut};
 use corekit_base::control::Control;
 use corekit_base::philox::Stream;
+use corekit_base::run::Run;
 
 use crate::draw::DOMAIN;
 use crate::error::{Error, Result};
-use crate::run::{Run, zeros};
 use crate::sparse::SparseRows;
+use crate::zeros::zeros;
 pub(crate) use fwht::Hadamard;
 
 /// The most features: outputs have numbers of 32 bits, and a thread holds a row of N.

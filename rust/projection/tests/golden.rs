@@ -3,8 +3,9 @@
 
 use corekit_base::array::{Matrix, MatrixMut};
 use corekit_base::control::Control;
+use corekit_base::run::Run;
 use corekit_base::simd::Level;
-use corekit_projection::{Law, Operator, Run, Strata, Threshold};
+use corekit_projection::{Law, Operator, Strata, Threshold};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 

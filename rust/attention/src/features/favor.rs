@@ -23,9 +23,9 @@
 
 use corekit_base::normal::normals;
 use corekit_base::philox::Stream;
+use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
-use crate::run::Run;
 
 /// The counter's last word: the domain of attention is 2.
 const DOMAIN: u64 = 2 << 32;

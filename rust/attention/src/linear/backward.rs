@@ -39,6 +39,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use corekit_base::array::Dtype;
+use corekit_base::run::Run;
 
 use kept::Kept;
 use worker::Worker;
@@ -49,7 +50,6 @@ use crate::error::{Error, Result};
 use crate::features::{Features, STATE_BYTES};
 use crate::heads::{Heads, HeadsMut};
 use crate::kernels::Computed;
-use crate::run::Run;
 use crate::tiles::Tile;
 
 /// Where gradients go. All arrays have the shapes of what they are gradients by.

@@ -18,6 +18,7 @@ use std::ops::Range;
 
 use corekit_base::aligned::Aligned;
 use corekit_base::array::Wanted;
+use corekit_base::run::Run;
 
 use super::decay::Decay;
 use super::vector_decay::VectorDecay;
@@ -26,7 +27,6 @@ use crate::error::Result;
 use crate::features::{Features, Side};
 use crate::heads::HeadsMut;
 use crate::kernels::{Computed, Factors, Keep, Kernels, Kind, Out, Shape, Weighted};
-use crate::run::Run;
 use crate::tiles::{Panels, ROOM, Tile, zeros};
 
 /// What a worker keeps from unit to unit.

@@ -16,6 +16,7 @@ mod tests;
 
 use corekit_base::aligned::Aligned;
 use corekit_base::array::Matrix;
+use corekit_base::run::Run;
 
 use super::{LinearAttention, Sequence, Sizes, reciprocal};
 use crate::error::{Error, Result};
@@ -25,7 +26,6 @@ use crate::heads::{Heads, HeadsMut};
 use crate::kernels::online::Seen;
 use crate::kernels::{Computed, Kernels};
 use crate::pairs::{self, Block, Pairs, Panel, Weighing};
-use crate::run::Run;
 use crate::tiles::{Panels, zeros};
 
 /// Decay below this is a hard reset.

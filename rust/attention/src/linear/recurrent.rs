@@ -4,6 +4,7 @@ use std::ptr;
 
 use corekit_base::aligned::Aligned;
 use corekit_base::array::Dtype;
+use corekit_base::run::Run;
 
 use super::{State, reciprocal};
 use crate::error::{Error, Result};
@@ -11,7 +12,6 @@ use crate::features::{FeatureMap, Features, Side};
 use crate::heads::{Heads, HeadsMut};
 use crate::kernels::step::Step;
 use crate::kernels::{Computed, Kernels};
-use crate::run::Run;
 use crate::tiles::{Tile, zeros};
 
 /// Bytes of all states above which threads are asked to help.

@@ -2,10 +2,10 @@
 
 use corekit_base::array::Element;
 use corekit_base::control::Control;
+use corekit_base::run::Run;
 use corekit_base::simd::Level;
 
 use crate::heads::{Heads, HeadsMut, Place};
-use crate::run::Run;
 
 /// A call's sizes, and arrays [batch, head, time, dimension] in f64.
 #[derive(Clone, Debug)]

@@ -8,9 +8,10 @@
 use std::env;
 use std::sync::OnceLock;
 
-use corekit_attention::{FeatureMap, Heads, HeadsMut, LinearAttentionStep, Place, Run, State};
+use corekit_attention::{FeatureMap, Heads, HeadsMut, LinearAttentionStep, Place, State};
 use corekit_base::array::Dtype;
 use corekit_base::control::Control;
+use corekit_base::run::Run;
 use corekit_base::simd::Level;
 use corekit_base::threads;
 use numpy::npyffi::{NPY_ARRAY_CARRAY, NPY_ARRAY_CARRAY_RO, NPY_TYPES};

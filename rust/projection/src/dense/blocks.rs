@@ -17,9 +17,6 @@ use super::tables::{ChunkDraw, Words};
 
 mod kernel;
 
-/// Features of a chunk: with eight rows of float32 the tile takes 32 KiB.
-pub(crate) const CHUNK: usize = 1024;
-
 /// Rows of a tile.
 pub(crate) const ROWS: usize = 8;
 
@@ -56,13 +53,15 @@ pub(crate) struct BlockDraw<'a> {
     pub seed: u128,
     pub strata: &'a Strata,
     pub n_features: usize,
+    /// Features of a chunk: [`Blocks::CHUNK`].
+    pub chunk: usize,
 }
 
 impl ChunkDraw for BlockDraw<'_> {
     type Table = Table;
 
     fn chunks(&self) -> usize {
-        self.n_features.div_ceil(CHUNK)
+        self.n_features.div_ceil(self.chunk)
     }
 
     fn bytes(&self) -> usize {
@@ -74,14 +73,14 @@ impl ChunkDraw for BlockDraw<'_> {
 
     fn draw(&self, chunk: usize, words: &mut Words, table: &mut Table) {
         let (s, width) = (self.strata.column_nnz(), self.strata.width);
-        let features = CHUNK.min(self.n_features - chunk * CHUNK);
+        let features = self.chunk.min(self.n_features - chunk * self.chunk);
         let blocks = features.div_ceil(width);
         let empty = Placement {
             start: 0,
             lanes: [0; WIDEST],
         };
         let mut drawn = vec![empty; blocks * s];
-        let first = (chunk * CHUNK / width) as u64;
+        let first = (chunk * self.chunk / width) as u64;
         for (block, drawn) in (first..).zip(drawn.chunks_exact_mut(s)) {
             placements(self.seed, self.strata, block, words, drawn);
         }
@@ -127,11 +126,16 @@ impl ChunkDraw for BlockDraw<'_> {
 
 /// From one row of a tile to the next: a constant that instructions hold, and no power of two,
 /// which would put all rows to the same places of a cache.
-pub(crate) const TILE_STRIDE: usize = CHUNK + 16;
+pub(crate) const fn tile_stride<T: Blocks>() -> usize {
+    T::CHUNK + 16
+}
 
 /// The types that have kernels for blocks.
 pub(crate) trait Blocks: Real + Element {
-    /// Copies rows to a tile, each [`TILE_STRIDE`] after the one before.
+    /// Features of a chunk: eight rows take 32 KiB of the nearest cache.
+    const CHUNK: usize = 4096 / size_of::<Self>();
+
+    /// Copies rows to a tile, each [`tile_stride`] after the one before.
     fn copy(level: Level, from: Rows<'_, Self>, tile: &mut [Self]);
 
     /// Adds to row r of `sums` (each `stride` after the one before) what the table says of row r
@@ -164,8 +168,8 @@ fn accumulate_plainly<T: Real>(table: &Table, tile: Rows<'_, T>, sums: &mut [T],
 }
 
 /// The reference of copies.
-fn copy_plainly<T: Real>(from: Rows<'_, T>, tile: &mut [T]) {
-    for (row, to) in (0..from.rows()).zip(tile.chunks_mut(TILE_STRIDE)) {
+fn copy_plainly<T: Blocks>(from: Rows<'_, T>, tile: &mut [T]) {
+    for (row, to) in (0..from.rows()).zip(tile.chunks_mut(tile_stride::<T>())) {
         for (column, to) in to[..from.columns()].iter_mut().enumerate() {
             *to = from.get(row, column);
         }
@@ -223,16 +227,18 @@ mod tests {
         ] {
             let strata = Strata::new(k, s, Strata::widest(k, s)).unwrap();
             assert!(strata.width >= 8);
-            for features in [1, 7, 16, 33, 500, CHUNK] {
+            for features in [1, 7, 16, 33, 500, T::CHUNK] {
                 let mut table = Table::default();
                 let draw = BlockDraw {
                     seed: 9,
                     strata: &strata,
                     n_features: features,
+                    chunk: T::CHUNK,
                 };
                 draw.draw(0, &mut Words::new(), &mut table);
                 // A tile of our own, or rows where they lie.
-                for (rows, stride) in (1..=ROWS).flat_map(|r| [(r, TILE_STRIDE), (r, CHUNK + 48)]) {
+                let strides = [tile_stride::<T>(), T::CHUNK + 48];
+                for (rows, stride) in (1..=ROWS).flat_map(|r| strides.map(|stride| (r, stride))) {
                     let mut values = vec![T::ZERO; ROWS * stride];
                     for row in 0..rows {
                         for (c, value) in values[row * stride..][..features].iter_mut().enumerate()
@@ -263,20 +269,20 @@ mod tests {
     }
 
     fn copies_agree<T: Blocks>() {
-        let stride = CHUNK + 5;
+        let (stride, tile_stride) = (T::CHUNK + 5, tile_stride::<T>());
         let values: Vec<T> = (0..ROWS * stride + 9).map(|i| T::of(i as f64)).collect();
-        for columns in [1, 7, 8, 16, 33, 500, CHUNK - 1, CHUNK] {
+        for columns in [1, 7, 8, 16, 33, 500, T::CHUNK - 1, T::CHUNK] {
             for rows in [1, 3, ROWS] {
                 for first in [0, 4, 9] {
                     let from = Rows::of(&values[first..], stride, rows, columns);
-                    let mut wanted = vec![T::ZERO; ROWS * TILE_STRIDE];
+                    let mut wanted = vec![T::ZERO; ROWS * tile_stride];
                     copy_plainly(from, &mut wanted);
                     assert_eq!(
-                        wanted[(rows - 1) * TILE_STRIDE],
+                        wanted[(rows - 1) * tile_stride],
                         values[first + (rows - 1) * stride]
                     );
                     for level in Level::all() {
-                        let mut tile = vec![T::ZERO; ROWS * TILE_STRIDE];
+                        let mut tile = vec![T::ZERO; ROWS * tile_stride];
                         T::copy(level, from, &mut tile);
                         assert_eq!(tile, wanted, "{level} {rows} x {columns} from {first}");
                     }

@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
-use crate::error::Result;
-use crate::run::Run;
+use corekit_base::run::Run;
+
+use crate::error::{Error, Result};
 
 /// The most bytes that tables are kept in, for all calls of an operator and all its threads.
 pub(crate) const CAP: usize = 8 << 20;
@@ -44,7 +45,7 @@ impl<'a, D: ChunkDraw> Tables<'a, D> {
         let tables: Vec<OnceLock<D::Table>> = (0..draw.chunks()).map(|_| OnceLock::new()).collect();
         run.share(
             tables.len(),
-            || Ok(Words::new()),
+            || Ok::<_, Error>(Words::new()),
             |words, chunk| {
                 tables[chunk].get_or_init(|| {
                     let mut table = D::Table::default();

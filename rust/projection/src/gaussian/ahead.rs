@@ -10,9 +10,10 @@ use std::sync::{PoisonError, RwLock};
 
 use corekit_base::aligned::Aligned;
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 
 use crate::error::Result;
-use crate::run::{Run, zeros};
+use crate::zeros::zeros;
 
 /// Memory for two panels, and who fills it.
 pub(super) struct Ahead<'a, T> {

@@ -10,7 +10,7 @@ use corekit_base::simd::Level;
 use super::gemm::width;
 use crate::draw::DOMAIN;
 use crate::error::Result;
-use crate::run::zeros;
+use crate::zeros::zeros;
 use corekit_base::normal::normals;
 
 /// Which matrix: k x d, entry (i, j) from word i of stream j.

@@ -13,12 +13,13 @@ use std::sync::{Mutex, PoisonError};
 use corekit_base::aligned::Aligned;
 use corekit_base::array::{Matrix, MatrixMut};
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 
 use super::ahead::{Ahead, Panel};
 use super::entries::{Entries, Scratch};
 use super::gemm::{DEPTH, ROWS, TILE_STRIDE, multiply, width};
 use crate::error::Result;
-use crate::run::{Run, zeros};
+use crate::zeros::zeros;
 
 /// Rows of a task.
 const BLOCK: usize = 8 * ROWS;

@@ -11,13 +11,14 @@ use std::sync::{Mutex, PoisonError};
 use corekit_base::aligned::Aligned;
 use corekit_base::array::MatrixMut;
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 use corekit_base::simd::Level;
 
 use super::ahead::{Ahead, Panel};
 use super::entries::{Entries, Scratch};
 use crate::error::Result;
-use crate::run::{Run, zeros};
 use crate::sparse::SparseRows;
+use crate::zeros::zeros;
 
 /// Rows of a task.
 const BLOCK: usize = 32;

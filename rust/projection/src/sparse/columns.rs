@@ -8,8 +8,9 @@
 
 use std::sync::{Mutex, OnceLock};
 
+use corekit_base::run::Run;
+
 use crate::error::Result;
-use crate::run::Run;
 
 use super::drawn::Draws;
 use super::{Draw, memory};

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use corekit_base::array::Matrix;
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
-use crate::run::Run;
 
 use super::rows::Stored;
 
@@ -230,7 +230,7 @@ fn check_indices<I: Index>(
     };
     run.share(
         tasks,
-        || Ok(()),
+        || Ok::<_, Error>(()),
         |(), task| {
             let start = task * CHECKED;
             let end = indices.len().min(start + CHECKED);

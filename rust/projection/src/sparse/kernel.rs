@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use corekit_base::array::MatrixMut;
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
-use crate::run::Run;
 
 use super::columns::{Chunk, Entry, Kinds, Table, is_short};
 use super::compressed::Compressed;

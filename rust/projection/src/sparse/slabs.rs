@@ -13,9 +13,9 @@ use std::sync::Mutex;
 
 use corekit_base::array::Matrix;
 use corekit_base::real::Real;
+use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
-use crate::run::Run;
 
 use super::compressed::{Compressed, Index, Indices, with_indices};
 use super::memory::{fit, zeros};
@@ -366,7 +366,7 @@ fn count<I: Index>(indices: &[I], rows: usize, shift: u32, run: &Run<'_>) -> Res
     let groups = rows.div_ceil(1 << shift);
     let all = Mutex::new(zeros(WHAT, groups)?);
     let start = || {
-        Ok(Tally {
+        Ok::<_, Error>(Tally {
             own: zeros(WHAT, groups)?,
             all: &all,
         })

@@ -8,9 +8,10 @@ use super::decay::add_products;
 use super::kept::Kept;
 use super::worker::Worker;
 use super::{Backward, clear, clear_masked};
+use corekit_base::run::Run;
+
 use crate::error::Result;
 use crate::kernels::{Computed, Factors, Kind, Out, Weighted};
-use crate::run::Run;
 
 impl<T: Computed> Backward<'_, T> {
     /// Goes through the chunks of a piece from the last to the first. `all` are the sequence's.

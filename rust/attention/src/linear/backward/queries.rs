@@ -8,10 +8,11 @@ use super::decay::add_products;
 use super::kept::Kept;
 use super::worker::Worker;
 use super::{Backward, clear};
+use corekit_base::run::Run;
+
 use crate::error::Result;
 use crate::features::Prepared;
 use crate::kernels::{Computed, Factors, Kind, Out, Shape, Weighted};
-use crate::run::Run;
 use crate::tiles::Tile;
 
 impl<T: Computed> Backward<'_, T> {

@@ -9,7 +9,7 @@ pub(super) mod x86 {
     use corekit_base::real::Real;
     use corekit_base::simd::Level;
 
-    use super::super::{ROWS, TILE_STRIDE, Table};
+    use super::super::{Blocks, ROWS, Table, tile_stride};
     use crate::law::WIDEST;
 
     /// Some lanes of a group in registers.
@@ -274,9 +274,9 @@ pub(super) mod x86 {
                             let from = (tile.row(row), 0);
                             accumulate::<_, $lanes, 1>(table, from, to(row), &mut ahead);
                         }
-                    } else if tile.stride() == TILE_STRIDE as isize {
+                    } else if tile.stride() == tile_stride::<$type>() as isize {
                         // A constant needs no registers.
-                        let from = (tile.row(0), TILE_STRIDE as isize);
+                        let from = (tile.row(0), const { tile_stride::<$type>() as isize });
                         accumulate::<_, $lanes, ROWS>(table, from, to(0), &mut ahead);
                     } else {
                         let from = (tile.row(0), tile.stride());
@@ -305,7 +305,7 @@ pub(super) mod x86 {
     /// Copies rows, a line of each in turn: for whole rows the compiler would call the C library's
     /// copy, whose string instruction takes twice as long when rows begin within a line.
     #[target_feature(enable = "avx512f")]
-    fn copy_lines<T: Copy>(from: Rows<'_, T>, tile: &mut [T]) {
+    fn copy_lines<T: Blocks>(from: Rows<'_, T>, tile: &mut [T]) {
         let line = 64 / size_of::<T>();
         let whole = from.columns() / line * line;
         for column in (0..whole).step_by(line) {
@@ -313,21 +313,22 @@ pub(super) mod x86 {
                 // SAFETY: a line that is inside of the row, and of the tile (`copy`).
                 unsafe {
                     let values = _mm512_loadu_si512(from.row(row).add(column).cast());
-                    let to = tile.as_mut_ptr().add(row * TILE_STRIDE + column);
+                    let to = tile.as_mut_ptr().add(row * tile_stride::<T>() + column);
                     _mm512_storeu_si512(to.cast(), values);
                 }
             }
         }
         for row in 0..from.rows() {
             for column in whole..from.columns() {
-                tile[row * TILE_STRIDE + column] = from.get(row, column);
+                tile[row * tile_stride::<T>() + column] = from.get(row, column);
             }
         }
     }
 
-    pub(in super::super) fn copy<T: Copy>(level: Level, from: Rows<'_, T>, tile: &mut [T]) {
+    pub(in super::super) fn copy<T: Blocks>(level: Level, from: Rows<'_, T>, tile: &mut [T]) {
         assert!(level == Level::Avx512 && level <= Level::detect());
-        assert!(from.columns() <= TILE_STRIDE && from.rows() * TILE_STRIDE <= tile.len());
+        let stride = tile_stride::<T>();
+        assert!(from.columns() <= stride && from.rows() * stride <= tile.len());
         // SAFETY: the machine has the level.
         unsafe { copy_lines(from, tile) }
     }
