@@ -424,6 +424,7 @@ impl<'a, T: Copy> Rows<'a, T> {
     ///
     /// # Panics
     /// When there is no such element.
+    #[inline]
     pub fn get(&self, row: usize, column: usize) -> T {
         assert!(column < self.columns(), "a column that there is");
         // SAFETY: the element is inside, and so may be read (`Rows::of`, `Matrix::in_place`).

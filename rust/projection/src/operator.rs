@@ -13,14 +13,16 @@ use crate::dense::tables::Kept;
 use crate::error::{Error, Result};
 use crate::gaussian;
 use crate::law::{Law, SparseLaw};
-use crate::sparse::{self, Columns, Compressed, Draw, Entries, Slab, Slabs, Source, SparseRows};
+use crate::sparse::{
+    self, Columns, Compressed, Draw, Entries, Paired, Slab, Slabs, Source, SparseRows,
+};
 use crate::srht::{Hadamard, Srht};
 use crate::zeros::zeros;
 
 /// The types that all laws have kernels for.
-trait Kernels: Blocks + Hadamard {}
+trait Kernels: Blocks + Hadamard + Paired {}
 
-impl<T: Blocks + Hadamard> Kernels for T {}
+impl<T: Blocks + Hadamard + Paired> Kernels for T {}
 
 /// A random matrix A of n_components x n_features, drawn wherever it is needed.
 ///
@@ -293,7 +295,7 @@ fn scales<T: Real>(law: &SparseLaw<'_>) -> Vec<T> {
 }
 
 /// Calls `project` for the rows of `x`, all at once or, where it is by columns, slab after slab.
-fn each_slab<T: Real>(
+fn each_slab<T: Paired>(
     x: &Compressed<'_>,
     by_columns: bool,
     y: &MatrixMut<'_>,
@@ -303,7 +305,7 @@ fn each_slab<T: Real>(
     if !by_columns {
         return project(x, y);
     }
-    let slabs = Slabs::new(x, size_of::<T>(), run)?;
+    let slabs = Slabs::new::<T>(x, run)?;
     let mut slab = Slab::default();
     for number in 0..slabs.len() {
         slabs.fill(number, &mut slab, run)?;

@@ -37,7 +37,7 @@ pub use compressed::{Compressed, Indices};
 pub use entries::Entries;
 pub(crate) use entries::entries;
 pub(crate) use rows::SparseRows;
-pub(crate) use slabs::{Slab, Slabs};
+pub(crate) use slabs::{Paired, Slab, Slabs};
 
 /// A law with few entries in a column, and what a draw from it needs beside the feature's number.
 #[derive(Clone, Copy, Debug)]
@@ -77,11 +77,11 @@ pub(crate) fn project_csr<T: Real>(
 
 /// Y = X Aᵀ for `x` in CSC: features are `x`'s major axis, and rows its minor one.
 ///
-/// Rows are turned into CSR, at most some megabytes at a time and a thread ([`Slabs`]).
+/// Rows are turned into CSR, some megabytes for each thread at a time ([`Slabs`]).
 ///
 /// # Errors
 /// As [`project_csr`].
-pub(crate) fn project_csc<T: Real>(
+pub(crate) fn project_csc<T: Paired>(
     source: &Source<'_>,
     x: &Compressed<'_>,
     y: &MatrixMut<'_>,

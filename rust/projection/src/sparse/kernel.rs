@@ -15,7 +15,7 @@ use super::compressed::Compressed;
 use super::drawn::Cache;
 use super::memory::zeros;
 use super::rows::{Ordered, Stored};
-use super::slabs::{Slab, Slabs};
+use super::slabs::{Paired, Slab, Slabs};
 use super::{Draw, Source};
 
 /// Non-zeros that are loaded at a time, of however many rows: they stay in the nearest cache.
@@ -283,32 +283,47 @@ impl<'a, T: Real> Csr<'a, T> {
     }
 }
 
-impl<T: Real> Job for Csr<'_, T> {
-    fn run<L: Lookup>(self, start: impl Fn() -> Result<L> + Sync) -> Result<()> {
-        let begins = |row| Stored::<T>::begins(self.x, row);
-        let n = self.x.major();
-        let total = self.nanoseconds(n, self.x.nnz());
+impl<T: Real> Csr<'_, T> {
+    /// Projects all rows of `from`, of which the first is row `first` of the result.
+    fn project_all<L: Lookup>(
+        &self,
+        from: &impl Stored<T>,
+        rows: usize,
+        first: usize,
+        start: impl Fn() -> Result<L> + Sync,
+    ) -> Result<()> {
+        let total = self.nanoseconds(rows, from.begins(rows));
         let run = self.run_for(total);
         let tasks = if run.threads == 1 {
             (total / 5e6) as usize + 1
         } else {
             ((total / 2e6) as usize + 1)
                 .max((total / 1e5) as usize)
-                .min(n)
+                .min(rows)
         };
         // The first row that does not end within the first `task` shares of the work.
         let edge = |task: usize| {
             let share = total / tasks as f64 * task as f64;
-            partition(n, |row| self.nanoseconds(row + 1, begins(row + 1)) <= share)
+            let end = |row: usize| self.nanoseconds(row + 1, from.begins(row + 1));
+            partition(rows, |row| end(row) <= share)
         };
         run.share(
             tasks,
             || self.worker(&start),
             |worker, task| {
-                let end = if task + 1 == tasks { n } else { edge(task + 1) };
-                self.project_rows(worker, self.x, edge(task)..end, 0)
+                let end = match task + 1 == tasks {
+                    true => rows,
+                    false => edge(task + 1),
+                };
+                self.project_rows(worker, from, edge(task)..end, first)
             },
         )
+    }
+}
+
+impl<T: Real> Job for Csr<'_, T> {
+    fn run<L: Lookup>(self, start: impl Fn() -> Result<L> + Sync) -> Result<()> {
+        self.project_all(self.x, self.x.major(), 0, start)
     }
 }
 
@@ -329,30 +344,20 @@ fn partition(n: usize, before: impl Fn(usize) -> bool) -> usize {
 /// Projecting a matrix in CSC.
 pub(super) struct Csc<'a, T>(pub Csr<'a, T>);
 
-impl<T: Real> Job for Csc<'_, T> {
+impl<T: Paired> Job for Csc<'_, T> {
     fn run<L: Lookup>(self, start: impl Fn() -> Result<L> + Sync) -> Result<()> {
         let csr = &self.0;
         let run = csr.run_for(csr.nanoseconds(csr.x.minor(), csr.x.nnz()));
-        let slabs = Slabs::new(csr.x, size_of::<T>(), &run)?;
-        run.share(
-            slabs.len(),
-            || Ok((csr.worker(&start)?, Slab::default())),
-            |(worker, slab), number| {
-                slabs.fill(number, slab, &run)?;
-                let rows = slab.row_range();
-                for top in rows.clone().step_by(PANEL) {
-                    csr.run.control.check()?;
-                    let some = top - rows.start..rows.end.min(top + PANEL) - rows.start;
-                    csr.project_rows(worker, slab, some, rows.start)?;
-                }
-                Ok(())
-            },
-        )
+        let slabs = Slabs::new::<T>(csr.x, &run)?;
+        let mut slab = Slab::default();
+        for number in 0..slabs.len() {
+            slabs.fill(number, &mut slab, &run)?;
+            let rows = slab.row_range();
+            csr.project_all(&slab, rows.len(), rows.start, &start)?;
+        }
+        Ok(())
     }
 }
-
-/// Rows of a slab between two looks at the caller's wishes.
-const PANEL: usize = 1 << 10;
 
 /// What a thread keeps from row to row.
 struct Worker<T, L> {

@@ -16,17 +16,17 @@ pub(super) fn reserve<E>(what: &'static str, buffer: &mut Vec<E>, more: usize) -
 /// Makes `buffer` at least `len` long, on huge pages.
 pub(super) fn fit<E>(what: &'static str, buffer: &mut Vec<E>, len: usize) -> Result<()>
 where
-    E: Copy + Default,
+    E: Default,
 {
     if len > buffer.len() {
         room(what, buffer, len - buffer.len())?;
-        buffer.resize(len, E::default());
+        buffer.resize_with(len, E::default);
     }
     Ok(())
 }
 
 /// Zeros.
-pub(super) fn zeros<E: Copy + Default>(what: &'static str, len: usize) -> Result<Vec<E>> {
+pub(super) fn zeros<E: Default>(what: &'static str, len: usize) -> Result<Vec<E>> {
     let mut buffer = Vec::new();
     fit(what, &mut buffer, len)?;
     Ok(buffer)

@@ -1,17 +1,20 @@
 //! CSC turned into CSR, some rows at a time.
 //!
 //! To turn all of it would take as much memory as the matrix. A slab is a range of rows whose
-//! non-zeros fit into some megabytes. To fill it, columns are gone through in order and every value
-//! is put at the end of its row so far: features ascend in the rows by themselves, and duplicates
-//! stay in the order in which they are stored.
+//! non-zeros fit into some megabytes for each thread. The columns are cut into parts, which fill a
+//! slab side by side ([`fill`]): it is known how many values each part has in every row, and so
+//! where in the row its values go. A part goes through its columns in order, and puts every value
+//! after the one before: features ascend in the rows by themselves, and duplicates stay in the order
+//! in which they are stored.
 //!
-//! Where columns ascend and are long, a slab takes a run of each, and a thread remembers how far it
-//! has come in every column. Otherwise every slab reads all indices.
+//! Where columns ascend and are long, a slab takes a run of each, and it is remembered how far each
+//! column was taken. Otherwise every slab reads all indices.
 
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use corekit_base::array::Matrix;
+use corekit_base::array::Element;
 use corekit_base::real::Real;
 use corekit_base::run::Run;
 
@@ -21,29 +24,31 @@ use super::compressed::{Compressed, Index, Indices, with_indices};
 use super::memory::{fit, zeros};
 use super::rows::{SparseRows, Stored, ordered_row};
 
+mod fill;
+
+use fill::{Columns, Count, Put, WINDOW};
+
 const WHAT: &str = "rows of a CSC matrix";
 
-/// Bytes of a slab, unless one row has more.
+/// Bytes of a slab for each thread, unless one row has more.
 const BYTES: usize = 10 << 20;
 
 /// The most groups of rows that are counted.
 const GROUPS: usize = 1 << 19;
 
-/// Indices that are counted in one task.
+/// Indices that are counted between two looks at the caller's wishes.
 const COUNTED: usize = 1 << 17;
-
-/// Values that are loaded at a time.
-const WINDOW: usize = 1 << 10;
 
 /// The mean length from which on columns are long.
 const LONG: usize = 8;
 
-/// Columns up to which a thread remembers how far it has come in each.
+/// Columns up to which it is remembered how far each was taken.
 const REMEMBERED: usize = 1 << 20;
 
 /// How the rows of a matrix in CSC are divided into slabs.
 pub(crate) struct Slabs<'a> {
     x: &'a Compressed<'a>,
+    parts: Vec<Part>,
     /// Non-zeros in each group of 2^shift rows.
     counts: Vec<u64>,
     shift: u32,
@@ -52,49 +57,84 @@ pub(crate) struct Slabs<'a> {
     takes_runs: bool,
 }
 
+/// Some of the columns.
+struct Part {
+    columns: Range<usize>,
+    /// Non-zeros in each group of rows that are in parts before this one.
+    before: Vec<u64>,
+}
+
 /// Rows in the order of CSR.
-#[derive(Default)]
-pub(crate) struct Slab<T> {
+pub(crate) struct Slab<T: Paired> {
     rows: Range<usize>,
     /// Where each row begins, and where the last one ends.
     starts: Vec<usize>,
-    pairs: Vec<(u32, T)>,
+    pairs: Vec<T::Pair>,
     is_ascending: bool,
-    values: Vec<T>,
     /// How many values of each column are in rows above this slab's end.
     passed: Vec<u32>,
 }
 
-/// One thread's counts, added to those of all when it ends.
-struct Tally<'a> {
-    own: Vec<u64>,
-    all: &'a Mutex<Vec<u64>>,
+/// The types whose values lie in slabs, beside their columns.
+///
+/// Pairs are atomic, since several threads put pairs into one slab: each has places of its own,
+/// unless the matrix changes meanwhile, and then nothing worse than wrong numbers shall come of it.
+pub(crate) trait Paired: Real + Element {
+    /// A column and a value.
+    type Pair: Default + Send + Sync;
+    /// Puts a column and a value.
+    fn put(pair: &Self::Pair, column: u32, value: Self);
+    /// The column and the value.
+    fn get(pair: &Self::Pair) -> (u32, Self);
 }
 
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
-        if let Ok(mut all) = self.all.lock() {
-            for (all, own) in all.iter_mut().zip(&self.own) {
-                *all += own;
-            }
-        }
+impl Paired for f32 {
+    type Pair = AtomicU64;
+
+    #[inline(always)]
+    fn put(pair: &AtomicU64, column: u32, value: Self) {
+        pair.store(
+            u64::from(column) << 32 | u64::from(value.to_bits()),
+            Relaxed,
+        );
+    }
+
+    #[inline(always)]
+    fn get(pair: &AtomicU64) -> (u32, Self) {
+        let bits = pair.load(Relaxed);
+        ((bits >> 32) as u32, Self::from_bits(bits as u32))
+    }
+}
+
+impl Paired for f64 {
+    type Pair = [AtomicU64; 2];
+
+    #[inline(always)]
+    fn put([first, second]: &[AtomicU64; 2], column: u32, value: Self) {
+        first.store(u64::from(column), Relaxed);
+        second.store(value.to_bits(), Relaxed);
+    }
+
+    #[inline(always)]
+    fn get([first, second]: &[AtomicU64; 2]) -> (u32, Self) {
+        let column = first.load(Relaxed) as u32;
+        (column, Self::from_bits(second.load(Relaxed)))
     }
 }
 
 impl<'a> Slabs<'a> {
-    /// Divides `x` into slabs for values of `value_bytes` bytes: O(nnz) time, 4 MB a thread.
+    /// Divides `x` into slabs for values of type `T`: O(nnz) time, 4 MB a thread.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when there are 2³² columns or more; [`Error::OutOfMemory`],
     /// [`Error::Cancelled`].
-    pub fn new(x: &'a Compressed<'a>, value_bytes: usize, run: &Run<'_>) -> Result<Self> {
-        Self::of_bytes(x, value_bytes, BYTES, GROUPS, run)
+    pub fn new<T: Paired>(x: &'a Compressed<'a>, run: &Run<'_>) -> Result<Self> {
+        Self::of_bytes::<T>(x, BYTES, GROUPS, run)
     }
 
     /// As [`Slabs::new`], with slabs of other sizes.
-    pub(super) fn of_bytes(
+    pub(super) fn of_bytes<T: Paired>(
         x: &'a Compressed<'a>,
-        value_bytes: usize,
         bytes: usize,
         groups: usize,
         run: &Run<'_>,
@@ -110,33 +150,42 @@ impl<'a> Slabs<'a> {
         while rows.div_ceil(1 << shift) > groups {
             shift += 1;
         }
-        let counts = with_indices!(x.structure(), _p, indices => count(indices, rows, shift, run))?;
-        // A row's start takes as much as one more value. Every thread gets as many slabs.
-        let pair = size_of::<u32>().max(value_bytes) + value_bytes;
-        let all = x.nnz().saturating_add(rows);
-        let wanted = all
-            .saturating_mul(pair)
-            .div_ceil(bytes)
-            .next_multiple_of(run.threads.max(1));
-        let share = all.div_ceil(wanted.max(1));
-        let mut ranges = Vec::new();
-        let (mut start, mut size) = (0, 0);
-        let grown = |group: usize| {
-            counts
-                .get(group)
-                .map(|count| *count as usize + (1 << shift))
+        let threads = run.threads.max(1);
+        let (parts, counts) = with_indices!(x.structure(), indptr, indices => {
+            let columns = cut(indptr, threads);
+            let counted = each(columns.len(), run, |part| {
+                let place = |column: usize| indptr[column].number() as usize;
+                let columns: &Range<usize> = &columns[part];
+                count(&indices[place(columns.start)..place(columns.end)], rows, shift, run)
+            })?;
+            let (before, counts) = cumulate(counted)?;
+            let parts = columns.into_iter().zip(before);
+            let parts = parts.map(|(columns, before)| Part { columns, before });
+            (parts.collect::<Vec<_>>(), counts)
+        });
+        // Each row has a start, and every part's thread where it goes on.
+        let row_bytes = (1 + parts.len()) * size_of::<usize>();
+        let size = |group: usize| {
+            let rows_of_group = rows.min((group + 1) << shift) - (group << shift);
+            counts[group] as u128 * size_of::<T::Pair>() as u128
+                + (rows_of_group * row_bytes) as u128
         };
+        let all: u128 = (0..counts.len()).map(size).sum();
+        let share = all / all.div_ceil((bytes * threads) as u128).max(1);
+        let mut ranges = Vec::new();
+        let (mut start, mut taken) = (0, 0);
         for group in 0..counts.len() {
             let end = rows.min((group + 1) << shift);
-            size += grown(group).unwrap_or(0);
+            taken += size(group);
             // A slab ends where it comes nearest to its share.
-            if grown(group + 1).is_none_or(|next| size + next / 2 > share) {
+            if group + 1 == counts.len() || taken + size(group + 1) / 2 > share {
                 ranges.push(start..end);
-                (start, size) = (end, 0);
+                (start, taken) = (end, 0);
             }
         }
         Ok(Self {
             x,
+            parts,
             counts,
             shift,
             ranges,
@@ -153,7 +202,7 @@ impl<'a> Slabs<'a> {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Cancelled`].
-    pub fn fill<T: Real>(&self, number: usize, slab: &mut Slab<T>, run: &Run<'_>) -> Result<()> {
+    pub fn fill<T: Paired>(&self, number: usize, slab: &mut Slab<T>, run: &Run<'_>) -> Result<()> {
         let rows = self.ranges[number].clone();
         if rows.start < slab.rows.end {
             slab.passed.clear();
@@ -169,7 +218,7 @@ impl<'a> Slabs<'a> {
         })
     }
 
-    fn fill_from<I: Index, T: Real>(
+    fn fill_from<I: Index, T: Paired>(
         &self,
         indptr: &[I],
         indices: &[I],
@@ -180,205 +229,131 @@ impl<'a> Slabs<'a> {
             rows,
             starts,
             pairs,
-            values,
             passed,
             ..
         } = slab;
-        let rows = &*rows;
-        let inside = Inside {
+        let height = rows.len();
+        let columns_of = |part: usize| Columns {
+            columns: self.parts[part].columns.clone(),
             indptr,
             indices,
-            rows,
+            rows: rows.clone(),
+            takes_runs: self.takes_runs,
             run,
         };
-        // While values are put, `starts[i + 1]` is where row i goes on: in the end, where the next
-        // row starts.
-        starts.clear();
-        fit(WHAT, starts, rows.len() + 1)?;
-        if self.shift == 0 {
-            for (start, count) in starts[1..].iter_mut().zip(&self.counts[rows.clone()]) {
-                *start = *count as usize;
-            }
-        } else {
-            // A copy, so that the runs are found again.
-            let mut passed = copy(passed)?;
-            self.visit(&inside, &mut passed, &mut Count { starts })?;
-        }
-        let mut nnz = 0;
-        for start in &mut starts[1..] {
-            nnz += std::mem::replace(start, nnz);
-        }
-        fit(WHAT, pairs, nnz)?;
-        fit(WHAT, values, WINDOW)?;
-        let mut put = Put {
-            from: self.x.values(),
-            values,
-            loaded: 0,
-            starts,
-            pairs,
+        // Where groups have several rows, the slab's rows are counted now.
+        let counted = match self.shift {
+            0 => None,
+            _ => Some(cumulate(each(self.parts.len(), run, |part| {
+                let mut passed = copy(self.passed_of(part, passed))?;
+                let mut rows = zeros(WHAT, height)?;
+                columns_of(part).visit(&mut passed, &mut Count { rows: &mut rows })?;
+                Ok(rows)
+            })?)?),
         };
-        self.visit(&inside, passed, &mut put)
-    }
-
-    /// Shows `visitor` the values that are inside, columns ascending, in the order in which they
-    /// are stored.
-    fn visit<I: Index>(
-        &self,
-        inside: &Inside<'_, I>,
-        passed: &mut [u32],
-        visitor: &mut impl Visitor,
-    ) -> Result<()> {
-        if self.takes_runs {
-            inside.visit_runs(passed, visitor)
-        } else {
-            inside.visit_all(visitor)
+        let (before, counts): (Vec<&[u64]>, &[u64]) = match &counted {
+            Some((before, counts)) => (before.iter().map(Vec::as_slice).collect(), counts),
+            None => {
+                let before = self.parts.iter().map(|part| &part.before[rows.clone()]);
+                (before.collect(), &self.counts[rows.clone()])
+            }
+        };
+        starts.clear();
+        fit(WHAT, starts, height + 1)?;
+        let mut nnz = 0;
+        for (start, count) in starts.iter_mut().zip(counts) {
+            *start = nnz;
+            nnz += *count as usize;
         }
-    }
-}
-
-/// Who is shown the values of a slab.
-trait Visitor {
-    /// What follows are values among these, at most [`WINDOW`].
-    fn part(&mut self, part: Range<usize>);
-    /// Value `at` is in column `column`, and in row `row` of the slab.
-    fn value(&mut self, at: usize, column: usize, row: usize);
-}
-
-/// Counts the values of every row.
-struct Count<'a> {
-    starts: &'a mut [usize],
-}
-
-impl Visitor for Count<'_> {
-    fn part(&mut self, _part: Range<usize>) {}
-
-    #[inline(always)]
-    fn value(&mut self, _at: usize, _column: usize, row: usize) {
-        self.starts[row + 1] += 1;
-    }
-}
-
-/// Puts values at the ends of their rows.
-struct Put<'a, T> {
-    from: &'a Matrix<'a>,
-    values: &'a mut [T],
-    /// Which value `values` begins with.
-    loaded: usize,
-    starts: &'a mut [usize],
-    pairs: &'a mut [(u32, T)],
-}
-
-impl<T: Real> Visitor for Put<'_, T> {
-    #[inline]
-    fn part(&mut self, part: Range<usize>) {
-        self.loaded = part.start;
-        self.from
-            .load_row(0, part.start, &mut self.values[..part.len()]);
-    }
-
-    #[inline(always)]
-    fn value(&mut self, at: usize, column: usize, row: usize) {
-        let end = &mut self.starts[row + 1];
-        self.pairs[*end] = (column as u32, self.values[at - self.loaded]);
-        *end += 1;
-    }
-}
-
-/// The values of a matrix that are in some rows.
-struct Inside<'a, I> {
-    indptr: &'a [I],
-    indices: &'a [I],
-    rows: &'a Range<usize>,
-    run: &'a Run<'a>,
-}
-
-impl<I: Index> Inside<'_, I> {
-    /// The number of a row in the slab, if it is there; otherwise a larger number.
-    #[inline(always)]
-    fn local(&self, index: I) -> usize {
-        (index.number() as usize).wrapping_sub(self.rows.start)
-    }
-
-    /// Reads all indices.
-    fn visit_all(&self, visitor: &mut impl Visitor) -> Result<()> {
-        let height = self.rows.len();
-        let mut found = [0u16; WINDOW];
-        let mut column = 0;
-        for (number, part) in self.indices.chunks(WINDOW).enumerate() {
-            self.run.control.check()?;
-            let first = number * WINDOW;
-            // Those inside are found without a branch, which would be wrong every so often.
-            let mut len = 0;
-            for (i, index) in part.iter().enumerate() {
-                found[len] = i as u16;
-                len += usize::from(self.local(*index) < height);
-            }
-            visitor.part(first..first + part.len());
-            for i in &found[..len] {
-                let at = first + *i as usize;
-                while self.indptr[column + 1].number() as usize <= at {
-                    column += 1;
+        starts[height] = nnz;
+        fit(WHAT, pairs, nnz)?;
+        let (starts, pairs) = (&starts[..height], &pairs[..]);
+        let mut rest = passed.as_mut_slice();
+        let passed: Vec<Mutex<&mut [u32]>> = self
+            .parts
+            .iter()
+            .map(|part| rest.split_off_mut(..part.columns.len().min(rest.len())))
+            .map(|own| Mutex::new(own.unwrap_or_default()))
+            .collect();
+        run.share(
+            self.parts.len(),
+            || Ok((zeros::<T>(WHAT, WINDOW)?, zeros(WHAT, height)?)),
+            |(values, ends), part| {
+                for ((end, start), before) in ends.iter_mut().zip(starts).zip(before[part]) {
+                    *end = start + *before as usize;
                 }
-                visitor.value(at, column, self.local(part[*i as usize]));
-            }
+                let from = self.x.values();
+                let mut passed = passed[part].lock().unwrap_or_else(PoisonError::into_inner);
+                columns_of(part).visit(&mut passed, &mut Put::new(from, values, ends, pairs))
+            },
+        )
+    }
+
+    /// What is remembered of a part's columns.
+    fn passed_of<'p>(&self, part: usize, passed: &'p [u32]) -> &'p [u32] {
+        passed
+            .get(self.parts[part].columns.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// Cuts columns into at most `count` parts of about as many values.
+fn cut<I: Index>(indptr: &[I], count: usize) -> Vec<Range<usize>> {
+    let columns = indptr.len() - 1;
+    let nnz = indptr[columns].number() as u128;
+    let edge = |part: usize| {
+        let share = (nnz * part as u128 / count as u128) as u64;
+        match part == count {
+            true => columns,
+            false => indptr[..columns].partition_point(|place| place.number() < share),
         }
-        Ok(())
-    }
+    };
+    (0..count)
+        .map(|part| edge(part)..edge(part + 1))
+        .filter(|part| !part.is_empty())
+        .collect()
+}
 
-    /// Reads of every column what is inside; columns ascend. `passed` tells how many values of each
-    /// are above these rows, as far as it goes, and after that how many are above their end.
-    fn visit_runs(&self, passed: &mut [u32], visitor: &mut impl Visitor) -> Result<()> {
-        let above = |row: usize| move |index: &I| index.number() < row as u64;
-        for (column, line) in self.indptr.windows(2).enumerate() {
-            if column % WINDOW == 0 {
-                self.run.control.check()?;
-            }
-            let start = line[0].number() as usize + passed.get(column).map_or(0, |p| *p as usize);
-            let rest = &self.indices[start..line[1].number() as usize];
-            let skipped = match rest.first() {
-                Some(first) if above(self.rows.start)(first) => {
-                    rest.partition_point(above(self.rows.start))
-                }
-                _ => 0,
-            };
-            let rest = &rest[skipped..];
-            let inside = &rest[..rest.partition_point(above(self.rows.end))];
-            let first = start + skipped;
-            for (first, part) in (first..).step_by(WINDOW).zip(inside.chunks(WINDOW)) {
-                visitor.part(first..first + part.len());
-                for (at, index) in (first..).zip(part) {
-                    // Not outside, unless the matrix has changed meanwhile.
-                    let row = self.local(*index).min(self.rows.len() - 1);
-                    visitor.value(at, column, row);
-                }
-            }
-            if let Some(passed) = passed.get_mut(column) {
-                // Below 2³²: lines ascend, and one that is longer is not remembered.
-                *passed += (skipped + inside.len()) as u32;
-            }
-        }
-        Ok(())
-    }
+/// What `work` gives for each of `count` tasks.
+fn each<R: Send + Sync>(
+    count: usize,
+    run: &Run<'_>,
+    work: impl Fn(usize) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let all: Vec<OnceLock<R>> = (0..count).map(|_| OnceLock::new()).collect();
+    run.share(
+        count,
+        || Ok::<_, Error>(()),
+        |(), task| {
+            // Each is done once.
+            let _ = all[task].set(work(task)?);
+            Ok(())
+        },
+    )?;
+    Ok(all.into_iter().filter_map(OnceLock::into_inner).collect())
 }
 
 /// How many indices there are in each group of 2^shift rows.
 fn count<I: Index>(indices: &[I], rows: usize, shift: u32, run: &Run<'_>) -> Result<Vec<u64>> {
-    let groups = rows.div_ceil(1 << shift);
-    let all = Mutex::new(zeros(WHAT, groups)?);
-    let start = || {
-        Ok::<_, Error>(Tally {
-            own: zeros(WHAT, groups)?,
-            all: &all,
-        })
-    };
-    run.share(indices.len().div_ceil(COUNTED), start, |tally, task| {
-        let end = indices.len().min((task + 1) * COUNTED);
-        for index in &indices[task * COUNTED..end] {
-            tally.own[(index.number() >> shift) as usize] += 1;
+    let mut counts = zeros(WHAT, rows.div_ceil(1 << shift))?;
+    for some in indices.chunks(COUNTED) {
+        run.control.check()?;
+        for index in some {
+            counts[(index.number() >> shift) as usize] += 1;
         }
-        Ok(())
-    })?;
-    Ok(all.into_inner().unwrap_or_default())
+    }
+    Ok(counts)
+}
+
+/// Makes counts of parts those of all parts before, and returns those of all parts beside.
+fn cumulate(mut parts: Vec<Vec<u64>>) -> Result<(Vec<Vec<u64>>, Vec<u64>)> {
+    let mut all = zeros(WHAT, parts.first().map_or(0, Vec::len))?;
+    for part in &mut parts {
+        for (count, all) in part.iter_mut().zip(&mut all) {
+            *all += std::mem::replace(count, *all);
+        }
+    }
+    Ok((parts, all))
 }
 
 fn copy(from: &[u32]) -> Result<Vec<u32>> {
@@ -388,14 +363,26 @@ fn copy(from: &[u32]) -> Result<Vec<u32>> {
     Ok(to)
 }
 
-impl<T> Slab<T> {
+impl<T: Paired> Default for Slab<T> {
+    fn default() -> Self {
+        Self {
+            rows: 0..0,
+            starts: Vec::new(),
+            pairs: Vec::new(),
+            is_ascending: true,
+            passed: Vec::new(),
+        }
+    }
+}
+
+impl<T: Paired> Slab<T> {
     /// Which rows of the matrix it has.
     pub fn row_range(&self) -> Range<usize> {
         self.rows.clone()
     }
 }
 
-impl<T: Real> Stored<T> for Slab<T> {
+impl<T: Paired> Stored<T> for Slab<T> {
     #[inline]
     fn begins(&self, row: usize) -> usize {
         self.starts[row]
@@ -412,15 +399,15 @@ impl<T: Real> Stored<T> for Slab<T> {
     fn load(&self, first: usize, features: &mut [u64], values: &mut [T]) {
         let pairs = &self.pairs[first..first + features.len()];
         for (feature, pair) in features.iter_mut().zip(pairs) {
-            *feature = u64::from(pair.0);
+            *feature = u64::from(T::get(pair).0);
         }
         for (value, pair) in values.iter_mut().zip(pairs) {
-            *value = pair.1;
+            *value = T::get(pair).1;
         }
     }
 }
 
-impl<T: Real> SparseRows<T> for Slab<T> {
+impl<T: Paired> SparseRows<T> for Slab<T> {
     fn rows(&self) -> usize {
         self.rows.len()
     }

@@ -199,7 +199,7 @@ fn bits<T: Real>(values: &[T]) -> Vec<u64> {
 }
 
 /// Projects rows in every way there is, and holds each against the naive loop.
-fn check<E: Element, T: Real + Element>(law: SparseLaw<'_>, d: usize, rows: &Rows<E>) {
+fn check<E: Element, T: Paired>(law: SparseLaw<'_>, d: usize, rows: &Rows<E>) {
     let k = law.n_components();
     let wanted = bits(&naive::<T>(&to_array(rows, d), law, d));
     let draw = Draw { law, seed: SEED };
@@ -339,7 +339,7 @@ fn slabs_of_any_size_have_all_rows_in_order() {
             for (threads, bytes, groups) in [(1, 1 << 20, 1 << 20), (2, 400, 1000), (3, 900, 7)] {
                 let run = run(&control, threads);
                 let x = packed.view(n, &run).unwrap();
-                let slabs = Slabs::of_bytes(&x, 4, bytes, groups, &run).unwrap();
+                let slabs = Slabs::of_bytes::<f32>(&x, bytes, groups, &run).unwrap();
                 let (mut slab, mut next) = (Slab::<f32>::default(), 0);
                 let (mut columns, mut values) = (vec![9; 3], vec![9.0; 5]);
                 // Twice, as the second time begins above the rows that were passed.
