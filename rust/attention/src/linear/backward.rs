@@ -49,7 +49,7 @@ use super::{LinearAttention, Sequence, State, too_large};
 use crate::error::{Error, Result};
 use crate::features::{Features, STATE_BYTES};
 use crate::heads::{Heads, HeadsMut};
-use crate::kernels::Computed;
+use crate::kernels::{Computed, Keep};
 use crate::tiles::Tile;
 
 /// Where gradients go. All arrays have the shapes of what they are gradients by.
@@ -198,6 +198,39 @@ impl<T: Computed> Backward<'_, T> {
             false => &worker.forward.s,
         };
         self.call.kernels.flip(from, size, &mut worker.state_turned);
+    }
+
+    /// Whether the first sweep has Sᵀ alone, so that nothing need be turned: where what is added to
+    /// it are keys and values as they are.
+    fn has_turned_state(&self) -> bool {
+        let Call { arguments, map, .. } = self.call;
+        let weighs = arguments.decay.is_some() || map.is_stabilised();
+        arguments.causal && !weighs && !map.is_polynomial()
+    }
+
+    /// Adds the chunk that is loaded, its keys spread, to Sᵀ and z. The sums are those of S.
+    fn absorb_turned(&self, worker: &mut Worker<T>, n: usize) {
+        let Call {
+            arguments,
+            kernels,
+            map,
+            sizes,
+            ..
+        } = self.call;
+        let forward = &mut worker.forward;
+        if arguments.normalize {
+            let keys = &forward.keys.features;
+            kernels.column_sums(keys, n, map.count, &mut forward.z);
+        }
+        kernels.update(
+            &worker.values,
+            &worker.spread,
+            n,
+            Keep::All,
+            (sizes.value_dim, map.count),
+            &mut worker.state_turned,
+            Some(&mut forward.wanted),
+        );
     }
 
     /// Adds the lines that the next chunk reads to the list.

@@ -1,5 +1,6 @@
 //! One token, in place: S = e^g S + φ(k) vᵀ, o = φ(q) S.
 
+use std::cell::Cell;
 use std::ptr;
 
 use corekit_base::aligned::Aligned;
@@ -19,6 +20,11 @@ const SHARED_BYTES: usize = 512 << 10;
 
 /// Tasks for each thread, lest one that comes late leaves nothing to the other.
 const TASKS: usize = 4;
+
+thread_local! {
+    /// Whether this thread's next step goes through heads from the last to the first.
+    static FROM_LAST: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The arguments of one step; time is an axis of length 1.
 #[derive(Clone, Copy, Debug)]
@@ -132,11 +138,15 @@ impl LinearAttentionStep<'_> {
         let group = query_heads / key_heads.max(1);
         // A few heads a task: one takes hardly longer than being handed out.
         let tasks = units.min(TASKS * run.threads);
+        // A thread alone begins with the heads that it ended with: of states larger than a cache,
+        // these are what it still holds.
+        let from_last = run.threads == 1 && FROM_LAST.replace(!FROM_LAST.get());
         run.share(
             tasks,
             || Worker::new(&map, group, value_dim),
             |worker, task| {
                 for unit in units * task / tasks..units * (task + 1) / tasks {
+                    let unit = if from_last { units - 1 - unit } else { unit };
                     let (batch, head) = (unit / key_heads, unit % key_heads);
                     self.head(worker, &map, (batch, head, group), state, out, &run);
                 }

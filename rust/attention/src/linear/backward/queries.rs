@@ -29,7 +29,11 @@ impl<T: Computed> Backward<'_, T> {
         let columns = 0..call.sizes.value_dim;
         let batch = sequence.batch;
         let is_causal = call.arguments.causal;
+        let has_turned = self.has_turned_state();
         let mut log = call.load_state(&mut worker.forward, sequence, head, &columns);
+        if has_turned {
+            self.turn_state(worker, false);
+        }
         kept.log_of_start = log;
         self.clear_decay(sequence, head, &kept.tokens);
         for (number, tokens) in chunks(&sequence.tokens, call.chunk).enumerate() {
@@ -41,8 +45,14 @@ impl<T: Computed> Backward<'_, T> {
             let (n, forward) = (tokens.len(), &mut worker.forward);
             let before = log;
             log = call.load_keys(forward, batch, head, tokens.clone(), log);
-            call.load_values(forward, batch, head, tokens.clone(), &columns);
-            forward.wanted.clear();
+            if !has_turned {
+                call.load_values(forward, batch, head, tokens.clone(), &columns);
+            }
+            if has_turned || is_own && is_causal {
+                self.load_values(worker, batch, head, tokens.clone());
+                self.spread_keys(worker, n);
+            }
+            worker.forward.wanted.clear();
             if is_own {
                 kept.set_log(number, before);
                 self.copy_state(worker, kept, number);
@@ -58,14 +68,17 @@ impl<T: Computed> Backward<'_, T> {
                 let forward = &mut worker.forward;
                 let (scored, depth) = forward.keys.scored(call.map);
                 call.kernels.turn(scored, n, depth, &mut forward.turned);
-                self.load_values(worker, batch, head, tokens.clone());
-                self.spread_keys(worker, n);
-                self.turn_state(worker, false);
+                if !has_turned {
+                    self.turn_state(worker, false);
+                }
                 for query in call.queries(head) {
                     self.by_queries(worker, kept, sequence, query, tokens.clone(), None);
                 }
             }
-            call.absorb(&mut worker.forward, n, columns.len());
+            match has_turned {
+                true => self.absorb_turned(worker, n),
+                false => call.absorb(&mut worker.forward, n, columns.len()),
+            }
         }
         kept.log_of_end = log;
         if !is_causal {
