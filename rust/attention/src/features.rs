@@ -289,14 +289,29 @@ pub(crate) struct Side<T> {
 impl<T: Computed> Side<T> {
     /// Room for `tokens` tokens.
     pub(crate) fn new(features: &Features<T>, tokens: usize) -> Result<Self> {
-        let needs_input = !matches!(features.prepared, Prepared::Rows(_));
+        Self::in_tiles(features, tokens, Tile::new)
+    }
+
+    /// Room for `tokens` tokens, which no product takes ([`Tile::of_rows`]).
+    pub(crate) fn of_rows(features: &Features<T>, tokens: usize) -> Result<Self> {
+        match features.prepared {
+            Prepared::Rows(_) => Self::in_tiles(features, tokens, Tile::of_rows),
+            // Their maps are products.
+            _ => Self::new(features, tokens),
+        }
+    }
+
+    fn in_tiles(
+        features: &Features<T>,
+        tokens: usize,
+        tile: impl Fn(usize, usize) -> Result<Tile<T>>,
+    ) -> Result<Self> {
         Ok(Self {
-            input: if needs_input {
-                Tile::new(tokens, features.key_dim)?
-            } else {
-                Tile::new(0, 0)?
+            input: match features.prepared {
+                Prepared::Rows(_) => tile(0, 0)?,
+                _ => tile(tokens, features.key_dim)?,
             },
-            features: Tile::new(tokens, features.count)?,
+            features: tile(tokens, features.count)?,
             logs: vec![T::ZERO; tokens],
         })
     }

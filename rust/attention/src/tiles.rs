@@ -34,22 +34,40 @@ pub(crate) struct Tile<T> {
     stride: usize,
     rows: usize,
     columns: usize,
+    has_room: bool,
 }
 
 impl<T: Real> Tile<T> {
     /// Room for `rows` x `columns`.
     pub(crate) fn new(rows: usize, columns: usize) -> Result<Self> {
+        Self::with_room(rows, columns, true)
+    }
+
+    /// Room for `rows` x `columns`, and none beyond the last row: for kernels that go row by row.
+    /// Zeros take time, where there is but a row or two.
+    pub(crate) fn of_rows(rows: usize, columns: usize) -> Result<Self> {
+        Self::with_room(rows, columns, false)
+    }
+
+    fn with_room(rows: usize, columns: usize, has_room: bool) -> Result<Self> {
         // A line more than whole panels, lest all rows fall on the same few sets of the cache.
         let stride = columns
             .checked_next_multiple_of(WIDEST)
             .and_then(|c| c.checked_add(64 / size_of::<T>()));
-        let len = stride.and_then(|s| s.checked_mul(rows.checked_add(WIDEST)?));
+        let room = if has_room { WIDEST } else { 0 };
+        let len = stride.and_then(|s| s.checked_mul(rows.checked_add(room)?));
         Ok(Self {
             data: zeros("a tile", len)?,
             stride: stride.unwrap_or(0),
             rows,
             columns,
+            has_room,
         })
+    }
+
+    /// Whether there is room beyond the last row.
+    pub(crate) fn has_room(&self) -> bool {
+        self.has_room
     }
 
     /// Numbers from one row to the next.

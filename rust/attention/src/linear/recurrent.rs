@@ -64,13 +64,13 @@ impl<T: Computed> Worker<T> {
     fn new(map: &Features<T>, group: usize, value_dim: usize) -> Result<Self> {
         let numbers = |len: usize| zeros("a row", len.checked_add(64));
         Ok(Self {
-            queries: Side::new(map, group)?,
-            keys: Side::new(map, 1)?,
+            queries: Side::of_rows(map, group)?,
+            keys: Side::of_rows(map, 1)?,
             values: numbers(value_dim)?,
             decay: numbers(map.count)?,
             z: numbers(map.count)?,
             factors: vec![T::ZERO; group],
-            out: Tile::new(group, value_dim)?,
+            out: Tile::of_rows(group, value_dim)?,
         })
     }
 }

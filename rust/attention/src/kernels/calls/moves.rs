@@ -111,7 +111,7 @@ impl<T: Computed> Kernels<T> {
     }
 
     fn pack(&self, tile: &Tile<T>, rows: usize, columns: usize, to: &mut Panels<T>) -> Pack<T> {
-        assert!(rows <= tile.rows() && columns <= tile.columns());
+        assert!(rows <= tile.rows() && columns <= tile.columns() && tile.has_room());
         Pack {
             from: tile.as_ptr(),
             stride: tile.stride() as isize,

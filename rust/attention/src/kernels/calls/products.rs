@@ -75,8 +75,8 @@ impl<T: Computed> Kernels<T> {
         wanted: Option<&mut Wanted>,
     ) {
         self.assert_fits(k, depth, columns);
-        assert!(rows <= q.rows() && depth <= q.columns());
-        assert!(rows <= out.rows() && columns <= out.columns());
+        assert!(rows <= q.rows() && depth <= q.columns() && q.has_room());
+        assert!(rows <= out.rows() && columns <= out.columns() && out.has_room());
         let x = Scores {
             q: q.as_ptr(),
             q_stride: q.stride(),
@@ -109,7 +109,7 @@ impl<T: Computed> Kernels<T> {
     ) {
         let (out, out_stride, stored) = match out {
             Out::Tile(tile) => {
-                assert!(rows <= tile.rows() && columns <= tile.columns());
+                assert!(rows <= tile.rows() && columns <= tile.columns() && tile.has_room());
                 (tile.as_mut_ptr(), tile.stride() as isize, usize::MAX)
             }
             Out::Block(block) => {
@@ -142,7 +142,7 @@ impl<T: Computed> Kernels<T> {
         };
         if let Some((q, s, depth)) = state {
             self.assert_fits(s, depth, columns);
-            assert!(rows <= q.rows() && depth <= q.columns());
+            assert!(rows <= q.rows() && depth <= q.columns() && q.has_room());
             (x.q, x.q_stride) = (q.as_ptr(), q.stride());
             (x.s, x.s_panel_len, x.depth) = (s.as_ptr(), s.panel_len(), depth);
         }
@@ -158,7 +158,7 @@ impl<T: Computed> Kernels<T> {
                 Kind::LowerTransposed | Kind::FullTransposed => (*tokens, rows),
                 Kind::Lower | Kind::Full => (rows, *tokens),
             };
-            assert!(across <= scores.rows() && along <= scores.columns());
+            assert!(across <= scores.rows() && along <= scores.columns() && scores.has_room());
             (x.a, x.a_stride) = (scores.as_ptr(), scores.stride());
             (x.v, x.v_panel_len) = (values.as_ptr(), values.panel_len());
             (x.tokens, x.kind) = (*tokens, *kind);
