@@ -44,9 +44,9 @@ def check(
     assert all(re.fullmatch(r"\.out\.corekit-[0-9a-f]{16}", name) for name in left)
 
 
-def check_the_next(source: Path, out: Path, tuning: dict[str, int]) -> None:
+def check_the_next(source: Path, out: Path, tuning: dict[str, int] | None = None) -> None:
     """Check that a run after a killed one works and sweeps."""
-    after = {**SPILLING, **NAMED} if "no_tmpfile" in tuning else {}
+    after = {**SPILLING, **NAMED} if "no_tmpfile" in (tuning or {}) else {}
     Job(source, out, {"seed": 2}, tuning=after).run()
     assert out.read_bytes() == shuffled(2)
     assert os.listdir(out.parent) == [out.name]
