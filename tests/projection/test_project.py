@@ -24,7 +24,7 @@ from projection.operators import Array, check, data, make, projections, same, ty
 # Around the widths of registers, blocks and panels.
 FEATURES = [
     *[1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 127, 128, 129],
-    *[255, 256, 257, 1023, 1024, 1025],
+    *[255, 256, 257, 511, 512, 513, 1023, 1024, 1025],
 ]
 ROWS = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65]
 COMPONENTS = [1, 7, 33, 128, 300]

@@ -1,9 +1,9 @@
 //! The one door to threads.
 //!
-//! Threads for long work live only as long as the call that needs them: they are scoped, named, and
-//! joined before the call returns. A forked child therefore inherits no pool whose threads are gone,
-//! the interpreter never shuts down around live workers, and no global state exists. Starting a
-//! thread costs some 30 microseconds, which is nothing beside the work that asks for one here.
+//! Threads that read, sort and write live only as long as the call that needs them: they are scoped,
+//! named, and joined before the call returns. A forked child inherits none of them, and the
+//! interpreter never shuts down around them. Starting a thread costs some 30 microseconds, which is
+//! nothing beside the work that asks for one here.
 //!
 //! Kernels share their work with the threads of [`crate::pool`], which are kept: theirs may be over
 //! in less time, and where a scheduler leaves a new thread on its parent's processor for its first

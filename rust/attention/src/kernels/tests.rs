@@ -71,6 +71,15 @@ fn scores_are_dot_products() {
     products::<f64>();
 }
 
+#[test]
+#[should_panic(expected = "has_room")]
+fn products_refuse_tiles_without_room() {
+    let kernels = f32::kernels(Level::Scalar);
+    let (q, mut out) = (Tile::of_rows(1, 4).unwrap(), Tile::new(1, 1).unwrap());
+    let k = kernels.panels(4, 1).unwrap();
+    kernels.scores(&q, &k, 4, (1, 1), Shape::Full, &mut out, None);
+}
+
 fn weighted<T: Computed>() {
     each_level::<T>(|kernels, level| {
         for n in SIZES {
