@@ -28,7 +28,7 @@ use crate::simd::avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::neon::Neon;
 use crate::simd::plain::Plain;
-use crate::simd::{Number, Simd};
+use crate::simd::{Elementwise, Number};
 use gradient::{ByScores, DiagonalBack, Flip};
 use online::{Finish, Gather, PairLogarithms, PanelScores, PanelWeights};
 use pack::Pack;
@@ -61,6 +61,7 @@ pub(crate) struct Kernels<T> {
     exp_below_most: unsafe fn(&Rows<T>, *mut T),
     scale_rows: unsafe fn(&Rows<T>, *const T),
     dots: unsafe fn(&Rows<T>, *const T, *mut T),
+    prefix_dots: unsafe fn(&Rows<T>, &Rows<T>, *const T, *mut T),
     row_dots: unsafe fn(&Rows<T>, &Rows<T>, *mut T),
     column_sums: unsafe fn(&Rows<T>, *mut T),
     finish_scores: unsafe fn(&Rows<T>, *const T, usize, *mut T),
@@ -117,6 +118,12 @@ macro_rules! table {
             = rows::scale_rows::<$simd>);
         compiled!($features dots(x: &Rows<$type>, vector: *const $type, out: *mut $type)
             = rows::dots::<$simd>);
+        compiled!($features prefix_dots(
+            x: &Rows<$type>,
+            keys: &Rows<$type>,
+            vector: *const $type,
+            out: *mut $type
+        ) = rows::prefix_dots::<$simd>);
         compiled!($features row_dots(x: &Rows<$type>, other: &Rows<$type>, out: *mut $type)
             = rows::row_dots::<$simd>);
         compiled!($features column_sums(x: &Rows<$type>, sums: *mut $type)
@@ -158,7 +165,7 @@ macro_rules! table {
         compiled!($features gather(x: &Gather<$type>) = online::gather::<$simd, $rows>);
         compiled!($features finish(x: &Finish<$type>) = online::finish::<$simd>);
         static TABLE: Kernels<$type> = Kernels {
-            width: 2 * <$simd as Simd>::LANES,
+            width: 2 * <$simd as Elementwise>::LANES,
             scores,
             outputs,
             update,
@@ -170,6 +177,7 @@ macro_rules! table {
             exp_below_most,
             scale_rows,
             dots,
+            prefix_dots,
             row_dots,
             column_sums,
             finish_scores,

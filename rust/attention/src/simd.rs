@@ -11,15 +11,16 @@ pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 pub(crate) mod plain;
+pub(crate) mod several;
 
 use corekit_base::real::Real;
 
-/// A register of numbers of one type.
+/// A register of numbers of one type, or several of them, and what is done to each number by itself.
 ///
 /// # Safety
-/// All methods: the machine has the instruction set, and pointers are good for a whole register
-/// (of [`Simd::LANES`] numbers; no alignment is needed).
-pub(crate) trait Simd: Copy + 'static {
+/// All methods: the machine has the instruction set, and pointers are good for [`Self::LANES`] numbers
+/// (no alignment is needed).
+pub(crate) trait Elementwise: Copy + 'static {
     /// A number.
     type T: Number;
     /// A register.
@@ -45,6 +46,13 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn scale(x: Self::V, n: Self::V) -> Self::V;
     /// `a` where x > 0, `b` elsewhere (also where x is NaN).
     unsafe fn where_positive(x: Self::V, a: Self::V, b: Self::V) -> Self::V;
+}
+
+/// A register of numbers of one type.
+///
+/// # Safety
+/// As of [`Elementwise`].
+pub(crate) trait Simd: Elementwise {
     /// The sum of the numbers.
     unsafe fn sum(x: Self::V) -> Self::T;
     /// Transposes a square of `LANES` x `LANES` numbers; strides are in numbers.
@@ -129,7 +137,7 @@ impl Number for f64 {
 /// The machine has the instruction set.
 #[inline(always)]
 // SAFETY: that is all it needs.
-pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
+pub(crate) unsafe fn exp<S: Elementwise>(x: S::V) -> S::V {
     // SAFETY: the caller's promise.
     unsafe { exp_not_above::<S>(S::min(S::splat(S::T::EXP_RANGE.1), x)) }
 }
@@ -143,7 +151,7 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
 /// The machine has the instruction set.
 #[inline(always)]
 // SAFETY: that is all it needs.
-pub(crate) unsafe fn exp_not_above<S: Simd>(x: S::V) -> S::V {
+pub(crate) unsafe fn exp_not_above<S: Elementwise>(x: S::V) -> S::V {
     // SAFETY: the caller's promise.
     unsafe {
         let x = S::max(S::splat(S::T::EXP_RANGE.0), x);

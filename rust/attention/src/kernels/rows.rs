@@ -4,13 +4,16 @@
 //! Loops go over whole registers into the room of a tile; where a sum must not see the room, its
 //! numbers are replaced by zeros.
 #![allow(unsafe_code)]
+// Arrays of registers are unrolled.
+#![allow(clippy::needless_range_loop)]
 
 use std::slice;
 
 use corekit_base::array::Element;
 use corekit_base::real::Real;
 
-use crate::simd::{Simd, exp, exp_not_above, first};
+use crate::simd::several::Several;
+use crate::simd::{Elementwise, Simd, exp, exp_not_above, first};
 
 /// A map of numbers or rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +56,48 @@ pub(crate) struct From<T> {
     pub(super) stride: isize,
 }
 
+/// A map of numbers, each by itself.
+trait Pointwise {
+    /// # Safety
+    /// The machine has the instruction set.
+    unsafe fn of<E: Elementwise>(x: E::V) -> E::V;
+}
+
+struct Identity;
+
+impl Pointwise for Identity {
+    #[inline(always)]
+    unsafe fn of<E: Elementwise>(x: E::V) -> E::V {
+        x
+    }
+}
+
+/// Makes a type of the name that is a map of numbers.
+macro_rules! pointwise {
+    ($name:ident, $E:ident, $x:ident => $value:expr) => {
+        struct $name;
+
+        impl Pointwise for $name {
+            #[inline(always)]
+            unsafe fn of<$E: Elementwise>($x: $E::V) -> $E::V {
+                // SAFETY: the caller's promise.
+                unsafe { $value }
+            }
+        }
+    };
+}
+
+pointwise!(Elu1, E, x => {
+    let below = exp_not_above::<E>(E::min(E::splat(E::T::ZERO), x));
+    E::where_positive(x, E::add(x, E::splat(E::T::ONE)), below)
+});
+pointwise!(Relu, E, x => E::max(E::splat(E::T::ZERO), x));
+pointwise!(SquaredRelu, E, x => {
+    let x = E::max(E::splat(E::T::ZERO), x);
+    E::mul(x, x)
+});
+pointwise!(Exp, E, x => exp::<E>(x));
+
 /// Maps rows, then multiplies by `scale`.
 ///
 /// # Safety
@@ -61,64 +106,81 @@ pub(crate) struct From<T> {
 #[inline(always)]
 // SAFETY: that is all it needs.
 pub(super) unsafe fn map<S: Simd>(x: &Rows<S::T>, from: &From<S::T>, map: Map, scale: S::T) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match map {
+            Map::Identity => map_numbers::<S, Identity>(x, from, scale),
+            Map::Elu1 => map_numbers::<S, Elu1>(x, from, scale),
+            Map::Relu => map_numbers::<S, Relu>(x, from, scale),
+            Map::SquaredRelu => map_numbers::<S, SquaredRelu>(x, from, scale),
+            Map::Exp => map_numbers::<S, Exp>(x, from, scale),
+            Map::Softmax => softmax::<S>(x, from, scale),
+        }
+    }
+}
+
+/// # Safety
+/// As of [`map`].
+#[inline(always)]
+// SAFETY: that is all it needs.
+unsafe fn map_numbers<S: Simd, M: Pointwise>(x: &Rows<S::T>, from: &From<S::T>, scale: S::T) {
+    /// Maps a register of `E`.
+    ///
+    /// # Safety
+    /// As of [`map`].
+    #[inline(always)]
+    // SAFETY: that is all it needs.
+    unsafe fn mapped<E: Elementwise, M: Pointwise>(from: *const E::T, scale: E::T) -> E::V {
+        // SAFETY: the caller's promise.
+        unsafe { E::mul(M::of::<E>(E::load(from)), E::splat(scale)) }
+    }
+    let many = Several::<S, 4>::LANES;
     // SAFETY: inside of the tiles, or of their room.
     unsafe {
-        let zero = S::splat(S::T::ZERO);
-        let one = S::splat(S::T::ONE);
-        let factor = S::splat(scale);
-        let is_scaled = scale != S::T::ONE;
-        let whole = x.columns - x.columns % S::LANES;
         for r in 0..x.rows {
             let row = x.data.add(r * x.stride);
             let from = from.data.offset(r as isize * from.stride);
-            // Calls `$body` for every register and stores what it makes, scaled.
-            macro_rules! each {
-                ($value:ident => $body:expr) => {{
-                    for column in (0..whole).step_by(S::LANES) {
-                        let $value = S::load(from.add(column));
-                        let mapped = $body;
-                        let scaled = if is_scaled {
-                            S::mul(mapped, factor)
-                        } else {
-                            mapped
-                        };
-                        S::store(row.add(column), scaled);
-                    }
-                    if whole < x.columns {
-                        // Maps of what is in the room would grow from call to call.
-                        let $value = S::load(from.add(whole));
-                        let scaled = S::mul($body, factor);
-                        S::store(row.add(whole), first::<S>(scaled, x.columns - whole));
-                    }
-                }};
+            let mut column = 0;
+            while column + many <= x.columns {
+                let value = mapped::<Several<S, 4>, M>(from.add(column), scale);
+                Several::<S, 4>::store(row.add(column), value);
+                column += many;
             }
-            match map {
-                Map::Identity => each!(value => value),
-                Map::Elu1 => each!(value => {
-                    let below = exp_not_above::<S>(S::min(zero, value));
-                    S::where_positive(value, S::add(value, one), below)
-                }),
-                Map::Relu => each!(value => S::max(zero, value)),
-                Map::SquaredRelu => each!(value => {
-                    let value = S::max(zero, value);
-                    S::mul(value, value)
-                }),
-                Map::Exp => each!(value => exp::<S>(value)),
-                Map::Softmax => {
-                    // A NaN that is missed here is in the sum.
-                    let most = S::splat(largest::<S>(from, x.columns));
-                    let mut sum = zero;
-                    for column in (0..x.columns).step_by(S::LANES) {
-                        let value = exp_not_above::<S>(S::sub(S::load(from.add(column)), most));
-                        let value = first::<S>(value, x.columns - column);
-                        S::store(row.add(column), value);
-                        sum = S::add(sum, value);
-                    }
-                    let factor = S::splat(scale / S::sum(sum));
-                    each_register!(S, row, x.columns, at =>
-                        S::store(at, S::mul(S::load(at), factor)));
-                }
+            while column + S::LANES <= x.columns {
+                S::store(row.add(column), mapped::<S, M>(from.add(column), scale));
+                column += S::LANES;
             }
+            if column < x.columns {
+                // Maps of what is in the room would grow from call to call.
+                let value = mapped::<S, M>(from.add(column), scale);
+                S::store(row.add(column), first::<S>(value, x.columns - column));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As of [`map`].
+#[inline(always)]
+// SAFETY: that is all it needs.
+unsafe fn softmax<S: Simd>(x: &Rows<S::T>, from: &From<S::T>, scale: S::T) {
+    // SAFETY: inside of the tiles, or of their room.
+    unsafe {
+        for r in 0..x.rows {
+            let row = x.data.add(r * x.stride);
+            let from = from.data.offset(r as isize * from.stride);
+            // A NaN that is missed here is in the sum.
+            let most = S::splat(largest::<S>(from, x.columns));
+            let mut sum = S::splat(S::T::ZERO);
+            for column in (0..x.columns).step_by(S::LANES) {
+                let value = exp_not_above::<S>(S::sub(S::load(from.add(column)), most));
+                let value = first::<S>(value, x.columns - column);
+                S::store(row.add(column), value);
+                sum = S::add(sum, value);
+            }
+            let factor = S::splat(scale / S::sum(sum));
+            each_register!(S, row, x.columns, at =>
+                S::store(at, S::mul(S::load(at), factor)));
         }
     }
 }
@@ -253,6 +315,72 @@ unsafe fn dot<S: Simd>(a: *const S::T, b: *const S::T, len: usize) -> S::T {
             sum = S::add(sum, first::<S>(product, len - whole));
         }
         S::sum(sum)
+    }
+}
+
+/// out[r] = the dot product of row r and the vector plus all rows of `keys` up to r.
+///
+/// # Safety
+/// As of [`dots`]; `keys` has as many rows and columns.
+#[inline(always)]
+// SAFETY: that is all it needs.
+pub(super) unsafe fn prefix_dots<S: Simd>(
+    x: &Rows<S::T>,
+    keys: &Rows<S::T>,
+    vector: *const S::T,
+    out: *mut S::T,
+) {
+    const N: usize = 4;
+    // SAFETY: inside of the tiles and the vector, or of their room.
+    unsafe {
+        let mut column = 0;
+        while column < x.columns {
+            if column + N * S::LANES <= x.columns {
+                prefix_dots_of::<S, N>(x, keys, vector, column, out);
+                column += N * S::LANES;
+            } else {
+                prefix_dots_of::<S, 1>(x, keys, vector, column, out);
+                column += S::LANES;
+            }
+        }
+    }
+}
+
+/// [`prefix_dots`] of `N` registers of columns, added to those of the columns before.
+///
+/// # Safety
+/// As of [`prefix_dots`].
+#[inline(always)]
+// SAFETY: that is all it needs.
+unsafe fn prefix_dots_of<S: Simd, const N: usize>(
+    x: &Rows<S::T>,
+    keys: &Rows<S::T>,
+    vector: *const S::T,
+    column: usize,
+    out: *mut S::T,
+) {
+    // SAFETY: as of `prefix_dots`.
+    unsafe {
+        let zero = S::splat(S::T::ZERO);
+        let (mut sums, mut start) = ([zero; N], [zero; N]);
+        for n in 0..N {
+            start[n] = S::load(vector.add(column + n * S::LANES));
+        }
+        for r in 0..x.rows {
+            let row = x.data.add(r * x.stride + column);
+            let key = keys.data.add(r * keys.stride + column);
+            let mut dot = zero;
+            for n in 0..N {
+                sums[n] = S::add(sums[n], S::load(key.add(n * S::LANES)));
+                let seen = S::add(start[n], sums[n]);
+                dot = S::mul_add(S::load(row.add(n * S::LANES)), seen, dot);
+            }
+            if column + N * S::LANES > x.columns {
+                dot = first::<S>(dot, x.columns - column);
+            }
+            let sum = S::sum(dot);
+            *out.add(r) = if column == 0 { sum } else { *out.add(r) + sum };
+        }
     }
 }
 

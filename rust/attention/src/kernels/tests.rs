@@ -306,6 +306,9 @@ fn rows_and_sums<T: Computed>() {
             let before = tile::<T>(5, n, 0.4);
             let mut sums = [T::ZERO; 5];
             kernels.dots(&before, n, &vector, &mut sums);
+            let keys = tile::<T>(5, n, 0.7);
+            let mut prefixes = [T::ZERO; 5];
+            kernels.prefix_dots(&before, &keys, n, &vector, &mut prefixes);
             let mut pairs = [T::ZERO; 5];
             kernels.row_dots(&before, &tile::<T>(5, n, 0.9), n, &mut pairs);
             let mut down = vector.clone();
@@ -323,6 +326,13 @@ fn rows_and_sums<T: Computed>() {
                     .map(|(a, b)| a.wide() * b.wide())
                     .sum();
                 close(sums[r], dot, &what);
+                let dot: f64 = (0..n)
+                    .map(|c| {
+                        let seen: f64 = (0..=r).map(|s| keys.row(s)[c].wide()).sum();
+                        row[c].wide() * (vector[c].wide() + seen)
+                    })
+                    .sum();
+                close(prefixes[r], dot, &what);
                 let other = tile::<T>(5, n, 0.9);
                 let dot: f64 = row
                     .iter()

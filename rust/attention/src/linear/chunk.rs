@@ -454,6 +454,12 @@ impl<T: Computed> Call<'_, T> {
         );
     }
 
+    /// Whether a chunk's scores are just products of features, so that their sums are products with
+    /// sums of keys, and nobody looks above the diagonal.
+    fn is_plain(&self, worker: &Worker<T>) -> bool {
+        worker.vector.is_none() && !worker.is_decaying && !self.map.is_polynomial()
+    }
+
     /// Loads queries and multiplies their features by `outer`; where `is_causal`, makes their scores
     /// with the chunk of keys that is loaded.
     pub(super) fn ask(
@@ -472,6 +478,7 @@ impl<T: Computed> Call<'_, T> {
             worker.sums[..n].fill(T::ZERO);
             return;
         }
+        let is_plain = self.is_plain(worker);
         let scores = &mut worker.scores;
         if let Some(vector) = &mut worker.vector {
             let (queries, keys) = (&worker.queries.features, &worker.keys.features);
@@ -496,6 +503,9 @@ impl<T: Computed> Call<'_, T> {
             }
             map.finish(scores, (n, n), Shape::Lower);
         }
+        if is_plain {
+            return;
+        }
         let table = worker.is_decaying.then_some(&worker.decay.table);
         kernels.finish_scores(scores, table, &mut worker.sums[..n]);
     }
@@ -505,8 +515,14 @@ impl<T: Computed> Call<'_, T> {
     /// that is all they see.
     pub(super) fn divide(&self, worker: &mut Worker<T>, n: usize, log: Option<T>) {
         let (arguments, map) = (self.arguments, self.map);
+        let is_prefix = log.is_none() && self.is_plain(worker);
         let whole = &mut worker.whole[..n];
-        if arguments.normalize {
+        if arguments.normalize && is_prefix {
+            let (queries, keys) = (&worker.queries.features, &worker.keys.features);
+            self.kernels
+                .prefix_dots(queries, keys, map.count, &worker.z, whole);
+            worker.sums[..n].fill(T::ZERO);
+        } else if arguments.normalize {
             let reading = match &worker.vector {
                 Some(vector) => &vector.weighed,
                 None => &worker.queries.features,

@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{Elementwise, Simd};
 
 /// Eight f32 or four f64.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ macro_rules! avx2 {
      $scale:ident, $compare:ident, $blend:ident, $zero:ident, $sum:ident, $transpose:path) => {
         // One reason for all blocks, which is said below.
         #[allow(clippy::undocumented_unsafe_blocks)]
-        impl Simd for Avx2<$type> {
+        impl Elementwise for Avx2<$type> {
             type T = $type;
             type V = $register;
             const LANES: usize = $lanes;
@@ -74,6 +74,11 @@ macro_rules! avx2 {
             unsafe fn where_positive(x: $register, a: $register, b: $register) -> $register {
                 unsafe { $blend(b, a, $compare::<_CMP_GT_OQ>(x, $zero())) }
             }
+        }
+
+        #[allow(clippy::undocumented_unsafe_blocks)]
+        impl Simd for Avx2<$type> {
+            // SAFETY: as above.
             #[inline(always)]
             unsafe fn sum(x: $register) -> $type {
                 unsafe { $sum(x) }

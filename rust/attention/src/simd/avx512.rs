@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{Elementwise, Simd};
 
 /// Sixteen f32 or eight f64.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ macro_rules! avx512 {
      $scale:ident, $compare:ident, $blend:ident, $zero:ident, $sum:ident, $transpose:path) => {
         // One reason for all blocks, which is said below.
         #[allow(clippy::undocumented_unsafe_blocks)]
-        impl Simd for Avx512<$type> {
+        impl Elementwise for Avx512<$type> {
             type T = $type;
             type V = $register;
             const LANES: usize = $lanes;
@@ -74,6 +74,11 @@ macro_rules! avx512 {
             unsafe fn where_positive(x: $register, a: $register, b: $register) -> $register {
                 unsafe { $blend($compare::<_CMP_GT_OQ>(x, $zero()), b, a) }
             }
+        }
+
+        #[allow(clippy::undocumented_unsafe_blocks)]
+        impl Simd for Avx512<$type> {
+            // SAFETY: as above.
             #[inline(always)]
             unsafe fn sum(x: $register) -> $type {
                 unsafe { $sum(x) }

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::Simd;
+use super::{Elementwise, Simd};
 
 /// Four f32 or two f64.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ macro_rules! neon {
      $cast:ident, $select:ident, $sum:ident, $bias:literal, $mantissa:literal, $transpose:path) => {
         // One reason for all blocks, which is said below.
         #[allow(clippy::undocumented_unsafe_blocks)]
-        impl Simd for Neon<$type> {
+        impl Elementwise for Neon<$type> {
             type T = $type;
             type V = $register;
             const LANES: usize = $lanes;
@@ -76,6 +76,11 @@ macro_rules! neon {
             unsafe fn where_positive(x: $register, a: $register, b: $register) -> $register {
                 unsafe { $select($greater(x, $dup(0.0)), a, b) }
             }
+        }
+
+        #[allow(clippy::undocumented_unsafe_blocks)]
+        impl Simd for Neon<$type> {
+            // SAFETY: as above.
             #[inline(always)]
             unsafe fn sum(x: $register) -> $type {
                 unsafe { $sum(x) }

@@ -3,7 +3,7 @@
 
 use corekit_base::real::Real;
 
-use super::Simd;
+use super::{Elementwise, Simd};
 
 const LANES: usize = 4;
 
@@ -23,7 +23,7 @@ macro_rules! each {
 
 macro_rules! plain {
     ($type:ty, $bits:ty, $int:ty, $mantissa:literal, $bias:literal) => {
-        impl Simd for Plain<$type> {
+        impl Elementwise for Plain<$type> {
             type T = $type;
             type V = [$type; LANES];
             const LANES: usize = LANES;
@@ -87,6 +87,9 @@ macro_rules! plain {
             unsafe fn where_positive(x: Self::V, a: Self::V, b: Self::V) -> Self::V {
                 each!(i => if x[i] > 0.0 { a[i] } else { b[i] })
             }
+        }
+
+        impl Simd for Plain<$type> {
             #[inline(always)]
             unsafe fn sum(x: Self::V) -> $type {
                 (x[0] + x[2]) + (x[1] + x[3])

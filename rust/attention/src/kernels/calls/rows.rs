@@ -54,6 +54,28 @@ impl<T: Computed> Kernels<T> {
         unsafe { (self.dots)(&rows, vector.as_ptr(), out.as_mut_ptr()) }
     }
 
+    /// out[r] = the dot product of row r of `tile` and the sum of a vector with room and the rows of
+    /// `keys` up to r; zeros where there are no columns.
+    pub(crate) fn prefix_dots(
+        &self,
+        tile: &Tile<T>,
+        keys: &Tile<T>,
+        columns: usize,
+        vector: &[T],
+        out: &mut [T],
+    ) {
+        assert!(vector.len() >= columns.next_multiple_of(self.width));
+        if columns == 0 {
+            out.fill(T::ZERO);
+        }
+        let (rows, keys) = (
+            self.rows_read(tile, out.len(), columns),
+            self.rows_read(keys, out.len(), columns),
+        );
+        // SAFETY: as in `Kernels::map`.
+        unsafe { (self.prefix_dots)(&rows, &keys, vector.as_ptr(), out.as_mut_ptr()) }
+    }
+
     /// out[r] = the dot product of row r of both.
     pub(crate) fn row_dots(&self, a: &Tile<T>, b: &Tile<T>, columns: usize, out: &mut [T]) {
         let (a, b) = (
