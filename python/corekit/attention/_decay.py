@@ -140,8 +140,19 @@ def _blocks(shaped: arrays.Array, mask: Mask | None) -> Iterator[tuple[arrays.Ar
 
 def _rounded_to_bfloat16(values: arrays.Array) -> arrays.Array:
     """Return the bits of the nearest bfloat16, ties to even."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = np.empty(values.shape, np.uint16)
+    longest = max(range(values.ndim), key=values.shape.__getitem__)
+    source, to = (np.moveaxis(x, longest, 0) for x in (values, rounded))
+    # In parts: what is made on the way is several times as large as the result.
+    step = max(1, _AT_ONCE * len(source) // max(1, values.size))
+    for first in range(0, len(source), step):
+        part = slice(first, first + step)
+        to[part] = _nearest_bfloat16(np.ascontiguousarray(source[part], np.float32))
+    return rounded
+
+
+def _nearest_bfloat16(values: npt.NDArray[np.float32]) -> arrays.Array:
+    bits = values.view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
     quiet = bits >> np.uint32(16) | np.uint32(0x40)
-    is_nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
-    return np.where(is_nan, quiet, rounded).astype(np.uint16)
+    return np.where(np.isnan(values), quiet, rounded)

@@ -83,6 +83,11 @@ impl FeatureMap {
         )
     }
 
+    /// Whether scores are polynomials of dot products, and features their monomials.
+    pub(crate) fn is_polynomial(&self) -> bool {
+        matches!(self, Self::Taylor(_) | Self::ExponentialLimit(_))
+    }
+
     /// Whether it keeps a logarithm beside the state.
     pub fn is_stabilised(&self) -> bool {
         matches!(self, Self::Favor(_))

@@ -36,6 +36,15 @@ pub struct State<H> {
     pub log_scale: Option<H>,
 }
 
+impl<H> State<H> {
+    /// The arrays that there are.
+    pub(crate) fn arrays(&self) -> impl Iterator<Item = &H> {
+        [Some(&self.s), self.z.as_ref(), self.log_scale.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+}
+
 /// The arguments of linear attention.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearAttention<'a> {
@@ -76,6 +85,51 @@ pub(crate) struct Sequence {
     /// Its state's number.
     pub(crate) number: usize,
     pub(crate) tokens: Range<usize>,
+}
+
+/// The sequences of a call, in order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sequences<'a> {
+    batch: usize,
+    time: usize,
+    /// Where sequences start in a batch of one, and where the last one ends.
+    ends: Option<&'a [i64]>,
+}
+
+impl<'a> Sequences<'a> {
+    pub(crate) fn new(batch: usize, time: usize, ends: Option<&'a [i64]>) -> Self {
+        Self { batch, time, ends }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ends
+            .map_or(self.batch, |ends| ends.len().saturating_sub(1))
+    }
+
+    /// One of them.
+    pub(crate) fn get(&self, number: usize) -> Sequence {
+        let (batch, tokens) = match self.ends {
+            Some(ends) => (0, ends[number] as usize..ends[number + 1] as usize),
+            None => (number, 0..self.time),
+        };
+        Sequence {
+            batch,
+            number,
+            tokens,
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Sequence> {
+        (0..self.len()).map(|number| self.get(number))
+    }
+
+    /// Tokens of the longest one.
+    pub(crate) fn longest(&self) -> usize {
+        match self.ends {
+            Some(_) => self.iter().map(|s| s.tokens.len()).max().unwrap_or(0),
+            None => self.time,
+        }
+    }
 }
 
 /// What the arrays' shapes say.
@@ -142,42 +196,52 @@ impl LinearAttention<'_> {
     }
 
     /// The sequences, in order.
-    pub(crate) fn sequences(&self) -> Vec<Sequence> {
-        match self.cu_seqlens {
-            Some(ends) => ends
-                .windows(2)
-                .enumerate()
-                .map(|(number, pair)| Sequence {
-                    batch: 0,
-                    number,
-                    tokens: pair[0] as usize..pair[1] as usize,
-                })
-                .collect(),
-            None => (0..self.q.shape()[0])
-                .map(|batch| Sequence {
-                    batch,
-                    number: batch,
-                    tokens: 0..self.q.shape()[2],
-                })
-                .collect(),
-        }
+    pub(crate) fn sequences(&self) -> Sequences<'_> {
+        let [batch, _, time, _] = self.q.shape();
+        Sequences::new(batch, time, self.cu_seqlens)
     }
 
-    /// Tokens of a chunk, for states of `state` numbers; no more than there are.
-    pub(crate) fn chunk(&self, longest: usize, state: usize) -> usize {
-        let is_short = self.causal && longest <= MANY && state <= MANY;
+    /// Tokens of a chunk of a sequence of `tokens`, for states of `state` numbers; no more than there
+    /// are, and no fewer than a shorter sequence has.
+    pub(crate) fn chunk(&self, tokens: usize, state: usize) -> usize {
+        let is_short = self.causal && tokens <= MANY && state <= MANY;
         let chosen = if is_short { CHUNK } else { LONG_CHUNK };
-        self.chunk_size.unwrap_or(chosen).min(longest).max(1)
+        self.chunk_size.unwrap_or(chosen).min(tokens).max(1)
     }
 
-    /// Bytes of a head's state, with its normaliser.
-    fn state_bytes<T>(&self, sizes: &Sizes) -> u128 {
+    /// The error for a head's state, with its normaliser, that is not kept: of maps whose states grow
+    /// with a power of the key dimension, and whose scores can be had without one.
+    fn too_large<T>(&self, sizes: &Sizes) -> Option<Error> {
         let m = self.map.features(sizes.key_dim).unwrap_or(usize::MAX);
-        m as u128 * (sizes.value_dim as u128 + 1) * size_of::<T>() as u128
+        let numbers = m as u128 * (sizes.value_dim as u128 + 1);
+        let bytes = numbers * size_of::<T>() as u128;
+        let is_kept = !self.map.is_polynomial() || bytes <= STATE_BYTES as u128;
+        (!is_kept).then(|| Error::OutOfMemory {
+            what: "the state of a head",
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+        })
     }
 
-    /// Checks a state's shape.
+    /// Checks a state.
     pub(crate) fn check_state<H>(
+        &self,
+        state: &State<H>,
+        shape: impl Fn(&H) -> ([usize; 4], Dtype),
+        dtype: Dtype,
+        sizes: &Sizes,
+    ) -> Result<()> {
+        self.check_arrays(state, shape, dtype, sizes)?;
+        let has = (state.z.is_some(), state.log_scale.is_some());
+        if has != (self.normalize, self.map.is_stabilised()) {
+            return Err(Error::InvalidArgument(
+                "a state must have z where outputs are normalised, and log_scale for Favor".into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Checks the shapes of the arrays that a state, or the gradient by one, has.
+    pub(crate) fn check_arrays<H>(
         &self,
         state: &State<H>,
         shape: impl Fn(&H) -> ([usize; 4], Dtype),
@@ -199,12 +263,6 @@ impl LinearAttention<'_> {
                     shape(array)
                 )));
             }
-        }
-        let has = (state.z.is_some(), state.log_scale.is_some());
-        if has != (self.normalize, self.map.is_stabilised()) {
-            return Err(Error::InvalidArgument(
-                "a state must have z where outputs are normalised, and log_scale for Favor".into(),
-            ));
         }
         Ok(())
     }
@@ -228,11 +286,7 @@ impl LinearAttention<'_> {
         run: &Run,
     ) -> Result<()> {
         let sizes = self.sizes()?;
-        let dtype = if size_of::<T>() == 4 {
-            Dtype::F32
-        } else {
-            Dtype::F64
-        };
+        let dtype = T::DTYPE;
         if let Some(initial) = &self.initial {
             self.check_state(initial, |h| (h.shape(), h.dtype()), dtype, &sizes)?;
         }
@@ -251,25 +305,29 @@ impl LinearAttention<'_> {
                 out.shape()
             )));
         }
-        match self.state_bytes::<T>(&sizes) {
-            bytes if bytes <= STATE_BYTES as u128 => {
-                chunk::forward::<T>(self, &sizes, out, last, run)
-            }
-            _ if self.initial.is_none() && last.is_none() => {
+        let states = last.iter().flat_map(|last| last.arrays());
+        if is_nothing(states.map(HeadsMut::shape).chain([wanted])) {
+            return Ok(());
+        }
+        match self.too_large::<T>(&sizes) {
+            None => chunk::forward::<T>(self, &sizes, out, last, run),
+            Some(_) if self.initial.is_none() && last.is_none() => {
                 pairwise::forward::<T>(self, &sizes, out, run)
             }
-            bytes => Err(too_large(bytes)),
+            Some(error) => Err(error),
         }
     }
 }
 
-/// The error for a state that is not kept.
-fn too_large(bytes: u128) -> Error {
-    Error::OutOfMemory {
-        what: "the state of a head",
-        bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
-    }
+/// Whether arrays of these shapes hold no number at all: then there is nothing to compute, whatever
+/// the other sizes are.
+pub(crate) fn is_nothing(shapes: impl IntoIterator<Item = [usize; 4]>) -> bool {
+    shapes.into_iter().all(|shape| shape.contains(&0))
 }
+
+/// Decay below this is a hard reset, for which it stands: its exponential is 0 in every type, and sums
+/// of it are finite.
+const NOTHING: f64 = -1000.0;
 
 /// Tokens of a chunk, if the caller does not say: what suits most shapes on the machines that were
 /// measured. It is no function of the machine, for results depend on it.

@@ -28,7 +28,7 @@ use crate::error::Result;
 use crate::heads::{Heads, HeadsMut};
 use crate::kernels::online::{Seen, room_for_values};
 use crate::kernels::{Computed, Kernels, Map};
-use crate::linear::{Sequence, Sizes};
+use crate::linear::{Sequence, Sequences, Sizes, is_nothing};
 use crate::tiles::{Panels, Tile, zeros};
 
 /// The most queries of a block: each block of keys is loaded once for so many.
@@ -52,7 +52,7 @@ pub(crate) struct Pairs<'a> {
     pub(crate) key_mask: Option<Heads<'a>>,
     pub(crate) causal: bool,
     pub(crate) sizes: &'a Sizes,
-    pub(crate) sequences: &'a [Sequence],
+    pub(crate) sequences: Sequences<'a>,
 }
 
 /// A panel of queries and what they have gathered.
@@ -148,8 +148,10 @@ pub(crate) fn forward<T: Computed, W: Weighing<T>>(
     let kernels = T::kernels(run.level);
     let (sizes, width) = (pairs.sizes, kernels.width());
     let heads = sizes.key_heads * sizes.group;
-    let longest = pairs.sequences.iter().map(|s| s.tokens.len()).max();
-    let longest = longest.unwrap_or(0);
+    if is_nothing([out.shape()]) {
+        return Ok(());
+    }
+    let longest = pairs.sequences.longest();
     let bytes = (sizes.key_dim.saturating_add(sizes.value_dim)).saturating_mul(size_of::<T>());
     let mut rows = fitting(QUERIES, width, bytes, QUERY_BYTES);
     let cut = |rows: usize| {
@@ -182,7 +184,7 @@ pub(crate) fn forward<T: Computed, W: Weighing<T>>(
         || call.worker(longest),
         |worker, task| {
             let (sequence, first) = blocks[task / heads];
-            let sequence = &pairs.sequences[sequence];
+            let sequence = &pairs.sequences.get(sequence);
             let last = sequence.tokens.len().min(first + rows);
             call.unit(worker, sequence, task % heads, first..last, run)
         },

@@ -124,7 +124,7 @@ impl SoftmaxAttention<'_> {
             key_mask: self.key_mask,
             causal: self.causal,
             sizes: &sizes,
-            sequences: &shapes.sequences(),
+            sequences: shapes.sequences(),
         };
         let weighing = Softmax {
             kernels: T::kernels(run.level),

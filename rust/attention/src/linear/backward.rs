@@ -41,13 +41,13 @@ use std::sync::OnceLock;
 use corekit_base::array::Dtype;
 use corekit_base::run::Run;
 
-use kept::Kept;
+use kept::{Kept, Room};
 use worker::Worker;
 
 use super::chunk::Call;
-use super::{LinearAttention, Sequence, State, too_large};
+use super::{LinearAttention, Sequence, State, is_nothing};
 use crate::error::{Error, Result};
-use crate::features::{Features, STATE_BYTES};
+use crate::features::Features;
 use crate::heads::{Heads, HeadsMut};
 use crate::kernels::{Computed, Keep};
 use crate::tiles::Tile;
@@ -93,9 +93,8 @@ impl LinearAttention<'_> {
         run: &Run,
     ) -> Result<()> {
         let sizes = self.sizes()?;
-        let bytes = self.state_bytes::<T>(&sizes);
-        if bytes > STATE_BYTES as u128 {
-            return Err(too_large(bytes));
+        if let Some(error) = self.too_large::<T>(&sizes) {
+            return Err(error);
         }
         let [batch, query_heads, time, _] = self.q.shape();
         let fits = [
@@ -110,9 +109,21 @@ impl LinearAttention<'_> {
                 "gradients must have the shapes of what they are gradients by".into(),
             ));
         }
+        let arrays = [Some(&to.q), Some(&to.k), Some(&to.v), to.decay.as_ref()];
+        let states = to.initial.iter().flat_map(|initial| initial.arrays());
+        let arrays = arrays.into_iter().flatten().chain(states);
+        if is_nothing(arrays.map(HeadsMut::shape)) {
+            return Ok(());
+        }
         let dtype = T::DTYPE;
         if let Some(initial) = &self.initial {
             self.check_state(initial, |h| (h.shape(), h.dtype()), dtype, &sizes)?;
+        }
+        if let Some(by) = dlast {
+            self.check_arrays(by, |h| (h.shape(), h.dtype()), dtype, &sizes)?;
+        }
+        if let Some(by) = &to.initial {
+            self.check_arrays(by, |h| (h.shape(), h.dtype()), dtype, &sizes)?;
         }
         let kernels = T::kernels(run.level);
         let map = Features::<T>::new(
@@ -123,39 +134,43 @@ impl LinearAttention<'_> {
             run,
         )?;
         let sequences = self.sequences();
-        let longest = sequences.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
+        let state = map.count.saturating_mul(sizes.value_dim);
         let call = Backward {
             call: Call {
                 arguments: self,
                 sizes: &sizes,
                 map: &map,
                 kernels,
-                chunk: self.chunk(longest, map.count * sizes.value_dim),
+                chunk: self.chunk(sequences.longest(), state),
             },
             dout,
             dlast,
             to,
         };
-        let units: Vec<_> = sequences
-            .iter()
-            .flat_map(|sequence| (0..sizes.key_heads).map(move |head| (sequence, head)))
-            .collect();
-        if units.len() >= run.threads {
-            let start = || Ok((Worker::new(&call)?, Kept::new(&call, longest)?));
-            return run.share(units.len(), start, |(worker, kept), unit| {
-                let (sequence, head) = units[unit];
-                let chunks = 0..sequence.tokens.len().div_ceil(call.call.chunk);
-                kept.begin(sequence, chunks, call.call.chunk);
-                call.first(worker, kept, sequence, head, run)?;
-                call.second(worker, &[kept], 0, sequence, head, run)
+        let units = sequences.len() * sizes.key_heads;
+        let of_unit = |unit: usize| {
+            let (sequence, head) = (unit / sizes.key_heads, unit % sizes.key_heads);
+            (sequences.get(sequence), head)
+        };
+        if units >= run.threads {
+            let room = || {
+                let rooms = sequences.iter().map(|sequence| call.room(&sequence));
+                rooms.reduce(Room::most).unwrap_or_default()
+            };
+            let start = || Ok((Worker::new(&call)?, Kept::new(&call, room())?));
+            return run.share(units, start, |(worker, kept), unit| {
+                let (sequence, head) = of_unit(unit);
+                kept.begin(&call, &sequence, 0..call.chunks(&sequence));
+                call.first(worker, kept, &sequence, head, run)?;
+                call.second(worker, &[kept], 0, &sequence, head, run)
             });
         }
         // Each thread computes a piece of a sequence, and brings the state there by itself.
-        let count = run.threads.div_ceil(units.len().max(1));
+        let count = run.threads.div_ceil(units.max(1));
         let mut pieces = Vec::new();
         let mut of_units = Vec::new();
-        for (unit, (sequence, _)) in units.iter().enumerate() {
-            let cut = call.pieces(sequence, count);
+        for unit in 0..units {
+            let cut = call.pieces(&of_unit(unit).0, count);
             of_units.push(pieces.len()..pieces.len() + cut.len());
             pieces.extend(cut.into_iter().map(|chunks| (unit, chunks)));
         }
@@ -163,10 +178,10 @@ impl LinearAttention<'_> {
         let start = || Worker::new(&call);
         run.share(pieces.len(), start, |worker, piece| {
             let (unit, chunks) = &pieces[piece];
-            let (sequence, head) = units[*unit];
-            let mut own = Kept::new(&call, chunks.len() * call.call.chunk)?;
-            own.begin(sequence, chunks.clone(), call.call.chunk);
-            call.first(worker, &mut own, sequence, head, run)?;
+            let (sequence, head) = of_unit(*unit);
+            let mut own = Kept::new(&call, call.room_of_piece(&sequence, chunks.len()))?;
+            own.begin(&call, &sequence, chunks.clone());
+            call.first(worker, &mut own, &sequence, head, run)?;
             // Nobody else has this piece.
             let _ = kept[piece].set(own);
             Ok(())
@@ -174,9 +189,9 @@ impl LinearAttention<'_> {
         let kept: Vec<&Kept<T>> = kept.iter().filter_map(OnceLock::get).collect();
         run.share(pieces.len(), start, |worker, piece| {
             let unit = pieces[piece].0;
-            let ((sequence, head), of_unit) = (units[unit], of_units[unit].clone());
+            let ((sequence, head), of_unit) = (of_unit(unit), of_units[unit].clone());
             let own = piece - of_unit.start;
-            call.second(worker, &kept[of_unit], own, sequence, head, run)
+            call.second(worker, &kept[of_unit], own, &sequence, head, run)
         })
     }
 }

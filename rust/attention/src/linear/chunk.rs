@@ -112,6 +112,7 @@ pub(super) struct Call<'a, T: Computed> {
     pub(super) sizes: &'a Sizes,
     pub(super) map: &'a Features<T>,
     pub(super) kernels: &'static Kernels<T>,
+    /// The most tokens of a chunk.
     pub(super) chunk: usize,
 }
 
@@ -138,8 +139,10 @@ pub(crate) fn forward<T: Computed>(
         run,
     )?;
     let sequences = arguments.sequences();
-    let longest = sequences.iter().map(|s| s.tokens.len()).max().unwrap_or(0);
-    let chunk = arguments.chunk(longest, map.count * sizes.value_dim);
+    let chunk = arguments.chunk(
+        sequences.longest(),
+        map.count.saturating_mul(sizes.value_dim),
+    );
     let units = sequences.len() * sizes.key_heads;
     let parts = parts(units, run.threads, sizes.value_dim, kernels.width());
     let call = Call {
@@ -160,7 +163,7 @@ pub(crate) fn forward<T: Computed>(
         |worker, task| {
             let (unit, p) = (task / parts, task % parts);
             let columns = part(p, parts, sizes.value_dim, kernels.width());
-            let sequence = &sequences[unit / sizes.key_heads];
+            let sequence = &sequences.get(unit / sizes.key_heads);
             let head = unit % sizes.key_heads;
             call.unit(worker, sequence, head, columns, p == 0, &to, run)
         },
@@ -183,7 +186,8 @@ impl<T: Computed> Call<'_, T> {
         let batch = sequence.batch;
         let queries = self.queries(head);
         let is_causal = self.arguments.causal;
-        for tokens in chunks(&sequence.tokens, self.chunk) {
+        let chunk = self.chunk_of(sequence);
+        for tokens in chunks(&sequence.tokens, chunk) {
             run.control.check()?;
             let n = tokens.len();
             log = self.load_keys(worker, batch, head, tokens.clone(), log);
@@ -206,7 +210,7 @@ impl<T: Computed> Call<'_, T> {
             self.absorb(worker, n, columns.len());
         }
         if !is_causal {
-            for tokens in chunks(&sequence.tokens, self.chunk) {
+            for tokens in chunks(&sequence.tokens, chunk) {
                 run.control.check()?;
                 for query in queries.clone() {
                     self.give(
@@ -236,7 +240,11 @@ impl<T: Computed> Call<'_, T> {
         tokens: &Range<usize>,
         columns: &Range<usize>,
     ) {
-        let next = tokens.end..sequence.tokens.end.min(tokens.end + self.chunk);
+        let next = tokens.end
+            ..sequence
+                .tokens
+                .end
+                .min(tokens.end + self.chunk_of(sequence));
         worker.wanted.clear();
         if self.arguments.causal {
             for query in self.queries(head) {
@@ -267,6 +275,12 @@ impl<T: Computed> Call<'_, T> {
                 queries.want(tokens.clone(), features.clone(), wanted);
             }
         }
+    }
+
+    /// Tokens of a sequence's chunks: a function of that sequence alone.
+    pub(super) fn chunk_of(&self, sequence: &Sequence) -> usize {
+        let state = self.map.count.saturating_mul(self.sizes.value_dim);
+        self.arguments.chunk(sequence.tokens.len(), state)
     }
 
     /// The query heads of a key head.

@@ -16,8 +16,9 @@ use crate::error::Result;
 use crate::kernels::{Computed, Kernels};
 use crate::tiles::{ROOM, Tile};
 
-/// Decay below this is a hard reset: its exponential is 0 in every type.
-const NOTHING: f64 = -1000.0;
+/// Decay below this is a hard reset, for which it stands: its exponential is 0 in every type, and
+/// beside logarithms of features too, which may be some thousands below 0.
+const NOTHING: f64 = -65536.0;
 
 /// A sum and what was rounded off.
 #[derive(Clone, Copy)]

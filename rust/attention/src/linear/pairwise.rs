@@ -18,7 +18,7 @@ use corekit_base::aligned::Aligned;
 use corekit_base::array::Matrix;
 use corekit_base::run::Run;
 
-use super::{LinearAttention, Sequence, Sizes, reciprocal};
+use super::{LinearAttention, NOTHING, Sequence, Sizes, reciprocal};
 use crate::error::{Error, Result};
 use crate::features::FeatureMap;
 use crate::features::polynomial::Polynomial;
@@ -27,9 +27,6 @@ use crate::kernels::online::Seen;
 use crate::kernels::{Computed, Kernels};
 use crate::pairs::{self, Block, Pairs, Panel, Weighing};
 use crate::tiles::{Panels, zeros};
-
-/// Decay below this is a hard reset.
-const NOTHING: f64 = -1000.0;
 
 /// Outputs.
 pub(crate) fn forward<T: Computed>(
@@ -45,7 +42,7 @@ pub(crate) fn forward<T: Computed>(
         key_mask: arguments.key_mask,
         causal: arguments.causal,
         sizes,
-        sequences: &arguments.sequences(),
+        sequences: arguments.sequences(),
     };
     let polynomial = match arguments.map {
         FeatureMap::Taylor(order) => Polynomial::taylor(sizes.key_dim, order)?,

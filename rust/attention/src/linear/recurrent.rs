@@ -7,7 +7,7 @@ use corekit_base::aligned::Aligned;
 use corekit_base::array::Dtype;
 use corekit_base::run::Run;
 
-use super::{State, reciprocal};
+use super::{State, is_nothing, reciprocal};
 use crate::error::{Error, Result};
 use crate::features::{FeatureMap, Features, Side};
 use crate::heads::{Heads, HeadsMut};
@@ -62,6 +62,8 @@ struct Worker<T> {
 
 impl<T: Computed> Worker<T> {
     fn new(map: &Features<T>, group: usize, value_dim: usize) -> Result<Self> {
+        // Without queries the kernel reads by one that is zeros, for nobody.
+        let group = group.max(1);
         let numbers = |len: usize| zeros("a row", len.checked_add(64));
         Ok(Self {
             queries: Side::of_rows(map, group)?,
@@ -122,6 +124,10 @@ impl LinearAttentionStep<'_> {
                 "q, k, v, decay, the state and out must have shapes that fit each other".into(),
             ));
         }
+        let states = state.arrays().map(HeadsMut::shape);
+        if is_nothing(states.chain([out.shape()])) {
+            return Ok(());
+        }
         let units = batch * key_heads;
         let bytes = units * m * value_dim * size_of::<T>();
         let run = Run {
@@ -168,8 +174,10 @@ impl LinearAttentionStep<'_> {
         let (m, value_dim) = (map.count, self.v.shape()[3]);
         let (keys, queries) = (&mut worker.keys, &mut worker.queries);
         keys.load(kernels, map, &self.k.at(batch, head), 0..1, T::ONE);
-        let rows = self.q.across(batch, head * group, group);
-        queries.load(kernels, map, &rows, 0..group, map.outer);
+        if group > 0 {
+            let rows = self.q.across(batch, head * group, group);
+            queries.load(kernels, map, &rows, 0..group, map.outer);
+        }
         let values = &mut worker.values[..value_dim];
         self.v.at(batch, head).load_row(0, 0, values);
 
@@ -235,18 +243,18 @@ impl LinearAttentionStep<'_> {
             v: worker.values.as_ptr(),
             q: queries.features.as_ptr(),
             q_stride: queries.features.stride(),
-            queries: group,
+            queries: group.max(1),
             out: worker.out.as_mut_ptr(),
             out_stride: worker.out.stride(),
         };
-        if group == 0 {
-            return;
-        }
         #[allow(unsafe_code)]
         // SAFETY: the state is dense and of this type and shape, as `State` says and `run_in`
         // checked; rows of the others have the sizes that were loaded.
         unsafe {
             kernels.step(&step);
+        }
+        if group == 0 {
+            return;
         }
         let out = out.across(batch, head * group, group);
         let factors = &mut worker.factors[..group];

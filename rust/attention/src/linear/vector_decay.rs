@@ -8,12 +8,10 @@
 
 use corekit_base::array::Matrix;
 
+use super::NOTHING;
 use crate::error::Result;
 use crate::kernels::{Computed, Factors, Keep, Kernels, Kind, Out, Shape, Weighted};
 use crate::tiles::{Panels, ROOM, Tile};
-
-/// Decay below this is a hard reset: its exponential is 0 in every type.
-const NOTHING: f64 = -1000.0;
 
 /// Tokens of a block.
 const BLOCK: usize = 16;

@@ -91,7 +91,7 @@ impl<T: Computed> Backward<'_, T> {
         {
             from.load_row(t, 0, row);
         }
-        let number = (tokens.start - sequence.tokens.start) / self.call.chunk;
+        let number = (tokens.start - sequence.tokens.start) / kept.chunk;
         let has_past = kept.copy_of(number).is_some();
         let to = decay.at(sequence.batch, head);
         let mut out = vec![T::ZERO; n * count];

@@ -10,8 +10,30 @@ use crate::error::Result;
 use crate::kernels::Computed;
 use crate::tiles::zeros;
 
+/// How much room a piece of a sequence takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Room {
+    tokens: usize,
+    chunks: usize,
+    /// Copies of states.
+    copies: usize,
+}
+
+impl Room {
+    /// Room for either.
+    pub(super) fn most(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.max(other.tokens),
+            chunks: self.chunks.max(other.chunks),
+            copies: self.copies.max(other.copies),
+        }
+    }
+}
+
 /// Of a key head's piece of a sequence, what the first sweep keeps for the second.
 pub(super) struct Kept<T> {
+    /// Tokens of a chunk.
+    pub(super) chunk: usize,
     /// The chunks of the sequence that are in this piece.
     pub(super) chunks: Range<usize>,
     /// Their tokens.
@@ -38,18 +60,19 @@ pub(super) struct Kept<T> {
 }
 
 impl<T: Computed> Kept<T> {
-    /// Room for pieces of up to `longest` tokens.
-    pub(super) fn new(backward: &Backward<T>, longest: usize) -> Result<Self> {
+    /// Room for pieces.
+    pub(super) fn new(backward: &Backward<T>, room: Room) -> Result<Self> {
         let (call, sizes) = (&backward.call, backward.call.sizes);
-        let kept = || zeros("what is kept of a token", longest.checked_mul(sizes.group));
-        let within = zeros("sums", longest.checked_mul(backward.decaying()))?;
-        let (apart, state) = (backward.apart(), call.map.count * (sizes.value_dim + 1));
-        let chunks = longest.div_ceil(call.chunk);
-        let copies = match backward.to.decay {
-            Some(_) => chunks.div_ceil(apart) + 1,
-            None => 0,
-        };
+        let Room {
+            tokens,
+            chunks,
+            copies,
+        } = room;
+        let kept = || zeros("what is kept of a token", tokens.checked_mul(sizes.group));
+        let within = zeros("sums", tokens.checked_mul(backward.decaying()))?;
+        let state = call.map.count * (sizes.value_dim + 1);
         Ok(Self {
+            chunk: 1,
             chunks: 0..0,
             tokens: 0..0,
             scale: kept()?,
@@ -59,14 +82,21 @@ impl<T: Computed> Kept<T> {
             log_of_end: T::ZERO,
             within,
             states: zeros("copies of states", copies.checked_mul(state))?,
-            apart,
+            apart: 1,
             state,
             last: 0,
         })
     }
 
     /// Begins with these chunks of a sequence.
-    pub(super) fn begin(&mut self, sequence: &Sequence, chunks: Range<usize>, chunk: usize) {
+    pub(super) fn begin(
+        &mut self,
+        backward: &Backward<T>,
+        sequence: &Sequence,
+        chunks: Range<usize>,
+    ) {
+        let chunk = backward.call.chunk_of(sequence);
+        (self.chunk, self.apart) = (chunk, backward.apart(chunk));
         let Range { start, end } = sequence.tokens;
         let edge = |number: usize| end.min(start + number * chunk);
         self.tokens = edge(chunks.start)..edge(chunks.end);
@@ -75,12 +105,9 @@ impl<T: Computed> Kept<T> {
         self.within.fill(T::ZERO);
     }
 
-    /// Chunks with their tokens, of `chunk` each.
-    pub(super) fn chunks(
-        &self,
-        chunk: usize,
-    ) -> impl DoubleEndedIterator<Item = (usize, Range<usize>)> + use<T> {
-        let (first, tokens) = (self.chunks.start, self.tokens.clone());
+    /// Chunks with their tokens.
+    pub(super) fn chunks(&self) -> impl DoubleEndedIterator<Item = (usize, Range<usize>)> + use<T> {
+        let (first, tokens, chunk) = (self.chunks.start, self.tokens.clone(), self.chunk);
         self.chunks.clone().map(move |number| {
             let start = tokens.start + (number - first) * chunk;
             (number, start..tokens.end.min(start + chunk))
@@ -118,21 +145,47 @@ impl<T: Computed> Kept<T> {
 }
 
 impl<T: Computed> Backward<'_, T> {
-    /// Chunks from one copy of the state to the next: copies take half as much memory as q, k and v
-    /// at most.
-    pub(super) fn apart(&self) -> usize {
+    /// Chunks of `chunk` tokens from one copy of the state to the next: copies take half as much
+    /// memory as q, k and v at most.
+    pub(super) fn apart(&self, chunk: usize) -> usize {
         let Self { call, .. } = self;
         let (d, v) = (call.map.key_dim, call.sizes.value_dim);
-        let (state, token) = (call.map.count * (v + 1), 2 * d + v);
-        (2 * state).div_ceil((call.chunk * token).max(1)).max(1)
+        let state = call.map.count * (v + 1) * size_of::<T>();
+        let token = (2 * d + v) * call.arguments.q.dtype().size();
+        (2 * state).div_ceil((chunk * token).max(1)).max(1)
+    }
+
+    /// Chunks of a sequence.
+    pub(super) fn chunks(&self, sequence: &Sequence) -> usize {
+        let chunk = self.call.chunk_of(sequence);
+        sequence.tokens.len().div_ceil(chunk)
+    }
+
+    /// Room for a whole sequence.
+    pub(super) fn room(&self, sequence: &Sequence) -> Room {
+        self.room_of_piece(sequence, self.chunks(sequence))
+    }
+
+    /// Room for some of a sequence's chunks.
+    pub(super) fn room_of_piece(&self, sequence: &Sequence, chunks: usize) -> Room {
+        let chunk = self.call.chunk_of(sequence);
+        let copies = match self.to.decay {
+            Some(_) => chunks.div_ceil(self.apart(chunk)) + 1,
+            None => 0,
+        };
+        Room {
+            tokens: sequence.tokens.len().min(chunks * chunk),
+            chunks,
+            copies,
+        }
     }
 
     /// Cuts a sequence's chunks into some `count` pieces. A piece that another one follows ends with
     /// a chunk before which the state is copied, so that decay's gradients need nothing of the
     /// latter.
     pub(super) fn pieces(&self, sequence: &Sequence, count: usize) -> Vec<Range<usize>> {
-        let chunks = sequence.tokens.len().div_ceil(self.call.chunk);
-        let apart = self.apart();
+        let chunks = self.chunks(sequence);
+        let apart = self.apart(self.call.chunk_of(sequence));
         let edge = |piece: usize| chunks.min(chunks * piece / count / apart * apart + 1);
         let mut pieces = Vec::new();
         let mut start = 0;

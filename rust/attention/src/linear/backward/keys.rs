@@ -33,7 +33,7 @@ impl<T: Computed> Backward<'_, T> {
         worker.forward.wanted.clear();
         if is_causal {
             for later in all[own + 1..].iter().rev() {
-                for (number, tokens) in later.chunks(call.chunk).rev() {
+                for (number, tokens) in later.chunks().rev() {
                     run.control.check()?;
                     let (forward, before) = (&mut worker.forward, later.log_before(number));
                     call.load_keys(forward, batch, head, tokens.clone(), before);
@@ -53,7 +53,7 @@ impl<T: Computed> Backward<'_, T> {
             }
         } else {
             for piece in all {
-                for (_, tokens) in piece.chunks(call.chunk) {
+                for (_, tokens) in piece.chunks() {
                     run.control.check()?;
                     for query in call.queries(head) {
                         self.load_gradient_of(worker, sequence, query, &tokens);
@@ -65,7 +65,7 @@ impl<T: Computed> Backward<'_, T> {
         }
         // What goes past a token's decay, from before the chunk to after it.
         let mut past = vec![0.0; self.decaying()];
-        for (number, tokens) in kept.chunks(call.chunk).rev() {
+        for (number, tokens) in kept.chunks().rev() {
             run.control.check()?;
             let (forward, before) = (&mut worker.forward, kept.log_before(number));
             call.load_keys(forward, batch, head, tokens.clone(), before);
@@ -80,7 +80,7 @@ impl<T: Computed> Backward<'_, T> {
             v.want(tokens.clone(), columns.clone(), wanted);
             let start = tokens
                 .start
-                .saturating_sub(call.chunk)
+                .saturating_sub(kept.chunk)
                 .max(kept.tokens.start);
             self.want(worker, sequence, head, start..tokens.start);
             self.turn_state(worker, true);

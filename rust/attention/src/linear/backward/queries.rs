@@ -36,7 +36,7 @@ impl<T: Computed> Backward<'_, T> {
         }
         kept.log_of_start = log;
         self.clear_decay(sequence, head, &kept.tokens);
-        for (number, tokens) in chunks(&sequence.tokens, call.chunk).enumerate() {
+        for (number, tokens) in chunks(&sequence.tokens, kept.chunk).enumerate() {
             let is_own = kept.chunks.contains(&number);
             if is_causal && number >= kept.chunks.end {
                 break;
@@ -63,7 +63,7 @@ impl<T: Computed> Backward<'_, T> {
                     let features = 0..call.sizes.key_dim;
                     to.want(tokens.clone(), features, &mut worker.forward.wanted);
                 }
-                let next = tokens.end..kept.tokens.end.min(tokens.end + call.chunk);
+                let next = tokens.end..kept.tokens.end.min(tokens.end + kept.chunk);
                 self.want(worker, sequence, head, next);
                 let forward = &mut worker.forward;
                 let (scored, depth) = forward.keys.scored(call.map);
@@ -83,7 +83,7 @@ impl<T: Computed> Backward<'_, T> {
         kept.log_of_end = log;
         if !is_causal {
             self.turn_state(worker, false);
-            for (_, tokens) in kept.chunks(call.chunk) {
+            for (_, tokens) in kept.chunks() {
                 run.control.check()?;
                 for query in call.queries(head) {
                     self.by_queries(worker, kept, sequence, query, tokens.clone(), Some(log));
