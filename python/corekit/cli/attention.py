@@ -93,7 +93,7 @@ def _crossover() -> Parser:
     group.add_argument(
         "--plot",
         metavar="FILE",
-        help="draw the times, as .png, .svg or .pdf; needs matplotlib, of corekit[plot]",
+        help="draw the times, as .png, .svg or .pdf; needs matplotlib",
     )
     return parser
 

@@ -92,7 +92,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--plot",
         metavar="FILE",
-        help="draw the errors, as .png, .svg or .pdf; needs matplotlib, of corekit[plot]",
+        help="draw the errors, as .png, .svg or .pdf; needs matplotlib",
     )
     return parser
 
