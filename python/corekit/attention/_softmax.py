@@ -1,4 +1,4 @@
-"""`softmax_attention`: the yardstick."""
+"""`softmax_attention`: exact, to compare linear attention with."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _parser() -> Parser:
         "--threads",
         metavar="N",
         type=usage(lambda text: _threads.count(number(text))),
-        help="the most threads to use (default: COREKIT_NUM_THREADS, or all CPUs)",
+        help="the most threads to use (default: COREKIT_NUM_THREADS, or the usable CPUs)",
     )
     group = parser.add_argument_group("messages")
     group.add_argument(
