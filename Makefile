@@ -1,11 +1,12 @@
 # corekit: every target sets up what it needs. `make` lists them.
 #
-# Needed: Python >= 3.11 with venv, a Rust toolchain, a C compiler. All else goes
-# into .venv. PYTHON=... names another interpreter to make .venv with.
+# Needed: Python >= 3.11 with venv, Rust as new as Cargo.toml says, a C compiler. All
+# else goes into .venv. PYTHON=... names another interpreter to make .venv with.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 TOOLS := $(VENV)/tools.stamp
 WHEEL := $(VENV)/wheel.stamp
 SOURCES := $(shell find rust python -name __pycache__ -prune -o -type f -print) \
@@ -82,7 +83,7 @@ $(WHEEL): $(TOOLS) $(SOURCES) | needs
 	@touch $@
 
 # $(call require,command that must succeed,what is missing,how to get it)
-require = @$(1) >/dev/null 2>&1 || { printf 'make: %s\n      %s\n' $(2) $(3) >&2; exit 1; }
+require = @{ $(1); } >/dev/null 2>&1 || { printf 'make: %s\n      %s\n' $(2) $(3) >&2; exit 1; }
 
 needs:
 	$(call require,$(PYTHON) -c 'import sys; assert sys.version_info >= (3$(,) 11)',\
@@ -91,9 +92,9 @@ needs:
 	$(call require,$(PYTHON) -c 'import venv$(,) ensurepip',\
 	  "this Python comes without venv",\
 	  "Debian and Ubuntu have it apart: apt install python3-venv")
-	$(call require,cargo --version,\
-	  "a Rust toolchain is needed: 'cargo' was not found",\
-	  "get it from https://rustup.rs")
+	$(call require,printf '%s\n' $(RUST) "$$(cargo --version | cut -d ' ' -f 2)" | sort -V -C,\
+	  "Rust $(RUST) or newer is needed: 'cargo' is missing or older",\
+	  "get it from https://rustup.rs$(,) or bring it up to date: rustup update")
 	$(call require,cc --version,\
 	  "a C compiler is needed for linking: 'cc' was not found",\
 	  "get one from your system: apt install gcc libc6-dev")

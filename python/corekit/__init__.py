@@ -7,14 +7,14 @@ Table of contents
     `shuffle_aligned`, `plan`, `permutation`.
 `corekit.projection`
     Project the rows of matrices to fewer columns that keep their distances:
-    `SparseProjection`, the bounds of the lemma, and what a projection did to given data.
+    `SparseProjection`, the bounds of the lemma, and errors measured on given data.
 `corekit.attention`
     Linear attention: `linear_attention`, `linear_attention_step`, their gradient, and softmax
-    attention beside them.
+    attention to compare with.
 `corekit.sklearn`
-    The same as scikit-learn's random projections; imported by itself.
+    scikit-learn's random projections, with corekit's kernels; imported by itself.
 `corekit.errors`
-    The exceptions. All are `CorekitError`, and the builtin that one would expect.
+    The exceptions. All are `CorekitError`, and also the matching builtin.
 
 The command line, ``corekit`` or ``python -m corekit``, is `corekit.cli`.
 

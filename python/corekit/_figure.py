@@ -18,7 +18,7 @@ def drawn(draw: Callable[[Any], None], path: str | os.PathLike[str] | None) -> A
         module = importlib.import_module("matplotlib.figure")
     except ImportError:
         raise MissingPackageError(
-            "plot needs matplotlib, which is not installed: pip install 'corekit[plot]'"
+            "plot needs matplotlib, which is not installed: pip install matplotlib"
         ) from None
     # Not through pyplot: its current figure and its backend are the caller's.
     figure = module.Figure(figsize=(7, 4), layout="constrained")

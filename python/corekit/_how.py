@@ -10,7 +10,7 @@ Array: TypeAlias = tuple[Any, str]
 
 
 class How(TypedDict):
-    """How a call runs: its most threads, its instruction set, and who is told how far it is."""
+    """How a call runs: its most threads, its instruction set, and who hears of its progress."""
 
     threads: int
     level: str | None

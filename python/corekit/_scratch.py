@@ -37,7 +37,7 @@ def directory(scratch: object, output: bytes | int, *, pattern: bool = False) ->
 def _existing(path: bytes) -> bytes:
     """Return the absolute path of a directory that was asked for.
 
-    Whether it is needed is known only later; that it is not there is said now.
+    Whether it is needed is known only later; that it is missing is an error now.
     """
     try:
         is_directory = stat.S_ISDIR(os.stat(path).st_mode)

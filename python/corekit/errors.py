@@ -45,15 +45,15 @@ class InvalidArgumentError(CorekitError, ValueError):
 
 
 class ArgumentTypeError(CorekitError, TypeError):
-    """An argument has a type that is not taken."""
+    """An argument has a type that is not accepted."""
 
 
 class MemoryLimitError(CorekitError, ValueError):
-    """The memory limit is too small; the message says the smallest that works."""
+    """The memory limit is too small; the message says the smallest that works, if known."""
 
 
 class OutOfMemoryError(CorekitError, MemoryError):
-    """The system refused memory that the limit allowed."""
+    """The system refused memory or a thread; or a state of attention is too large to keep."""
 
 
 class IntegrityError(CorekitError, RuntimeError):
@@ -65,7 +65,7 @@ class InternalError(CorekitError, RuntimeError):
 
 
 class MissingPackageError(CorekitError, ImportError):
-    """A package that is not needed otherwise is not installed; the message says how to get it."""
+    """An optional package is not installed, or too old; the message says how to get it."""
 
 
 class FileError(CorekitError, OSError):
@@ -85,7 +85,7 @@ class MissingFileError(FileError, FileNotFoundError):
 
 
 class ExistingFileError(FileError, FileExistsError):
-    """A file stands where none may be."""
+    """A file is where none may be."""
 
 
 class PermissionDeniedError(FileError, PermissionError):
@@ -93,11 +93,11 @@ class PermissionDeniedError(FileError, PermissionError):
 
 
 class IsDirectoryError(FileError, IsADirectoryError):
-    """A directory stands where a file was needed."""
+    """A directory is where a file is needed."""
 
 
 class NotDirectoryError(FileError, NotADirectoryError):
-    """A file stands where a directory was needed."""
+    """A file is where a directory is needed."""
 
 
 class ClosedPipeError(FileError, BrokenPipeError):

@@ -21,6 +21,7 @@ from corekit import errors
         (errors.OutOfMemoryError, MemoryError),
         (errors.IntegrityError, RuntimeError),
         (errors.InternalError, RuntimeError),
+        (errors.MissingPackageError, ImportError),
         (errors.FileError, OSError),
         (errors.InputChangedError, OSError),
         (errors.InputFormatError, OSError),

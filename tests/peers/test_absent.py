@@ -7,13 +7,13 @@ from pathlib import Path
 from peers import programs
 
 
-def test_the_extra_is_named(tmp_path: Path) -> None:
+def test_what_to_install_is_named(tmp_path: Path) -> None:
     script = "import sys; sys.modules['sklearn'] = None; import corekit.sklearn"
     done = programs.run("-c", script, folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith(
-        "ImportError: corekit.sklearn needs scikit-learn 1.6 or newer: "
-        "pip install 'corekit[sklearn]'"
+        "MissingPackageError: corekit.sklearn needs scikit-learn 1.6 or newer: "
+        "pip install 'scikit-learn>=1.6'"
     )
 
 
@@ -24,7 +24,7 @@ def test_too_old_a_version_is_told_apart(tmp_path: Path) -> None:
         file.touch()
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import corekit.sklearn"
     done = programs.run("-c", script, folder=tmp_path)
-    assert "ImportError: corekit.sklearn needs scikit-learn 1.6 or newer" in done.stderr
+    assert "MissingPackageError: corekit.sklearn needs scikit-learn 1.6 or newer" in done.stderr
 
 
 def test_corekit_does_not_need_it(tmp_path: Path) -> None:

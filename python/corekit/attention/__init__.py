@@ -2,22 +2,22 @@
 
 Softmax attention compares every token with every other. Linear attention keeps a state of
 fixed size in place of the past: time is linear in the length, decoding takes the same time for
-every token, and the features of q and k decide how near it comes to softmax.
+every token, and the feature map decides how near it comes to softmax attention.
 
 Table of contents
 -----------------
 `linear_attention`
     Whole sequences: causal or not, with decay, packed, masked, in pieces.
 `linear_attention_step`, `State`
-    One token more, and what is kept between tokens.
+    One more token, and what is kept between tokens.
 `linear_attention_vjp`, `Grads`
     Gradients of all inputs.
 `Favor`, `Taylor`, `ExponentialLimit`, `features`
-    Feature maps that approximate softmax, and any map by itself.
+    Feature maps that approximate softmax attention; applying a map by itself.
 `softmax_attention`
-    The yardstick, exact and quadratic.
+    Softmax attention to compare with, exact and quadratic.
 `corekit.attention.cost`
-    From which length linear attention pays, by count and by the clock.
+    From which length linear attention pays, by counting and by timing.
 """
 
 from corekit.attention import cost

@@ -110,8 +110,8 @@ class CrossoverReport:
 
         Raises
         ------
-        ImportError
-            matplotlib is not installed. It comes with ``corekit[plot]``.
+        MissingPackageError
+            matplotlib is not installed.
         InvalidArgumentError
             The name does not end in a format that matplotlib writes.
         FileError

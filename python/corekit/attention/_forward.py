@@ -100,14 +100,14 @@ def linear_attention(
     v : array of shape (B, T, H_kv, V)
         Values, of the dtype of q.
     causal
-        Whether token t attends to tokens up to t alone. Otherwise to all of its sequence.
+        Whether token t attends only to tokens up to t. Otherwise to all of its sequence.
     feature_map
         phi: None or "identity"; "elu1" (elu + 1), "relu", "squared_relu", "exp"; "softmax"
         (over the coordinates of a head); or one that approximates softmax attention:
         `Favor`, `Taylor`, `ExponentialLimit`.
     normalize
-        Whether to divide by d. Where abs(d) is below `eps`, by eps with the sign of d,
-        that of 0 being +. A token that attends to nothing gets 0.
+        Whether to divide by d. Where abs(d) is below `eps`, by `eps` with the sign of d
+        (+ for 0). A token that attends to nothing gets 0.
     eps
         The least magnitude of d: at least 2**-126.
     scale
@@ -117,9 +117,10 @@ def linear_attention(
     decay : array of shape (H_kv,), (B, T, H_kv) or (B, T, H_kv, D)
         g, natural logarithms, so at most 0, of any float dtype: one a head (RetNet), one a
         token and head, or one for each coordinate of k (GLA; not for maps that approximate
-        softmax). -inf forgets all that came before. Causal alone.
+        softmax). -inf forgets all that came before. Requires ``causal=True``.
     initial_state : State
-        What came before: of each sequence, of shape (N, ...). Copied unless contiguous.
+        The state before the first token, for each sequence: of shape (N, ...). Copied unless
+        contiguous.
     return_state
         Whether to return the state after the last token, too.
     cu_seqlens : array of shape (N + 1,)
@@ -129,8 +130,8 @@ def linear_attention(
         bool. Where it is False a token is not attended to, adds nothing and does not decay,
         and its k, v and decay are not read: they may be NaN.
     chunk_size
-        1 to 1024 tokens that are taken together; chosen by shapes unless given. Results
-        differ by rounding.
+        Tokens per chunk, 1 to 1024; chosen by shapes unless given. Results differ by
+        rounding.
     layout
         "bthd", or "bhtd" where heads come before time, in all arrays but the states:
         decays are of shape (B, H_kv, T) or (B, H_kv, T, D).
@@ -143,9 +144,9 @@ def linear_attention(
     Returns
     -------
     out : array of shape (B, T, H, V)
-        Of the library and the dtype of q, or `out`.
+        `out`, or an array of the library and the dtype of q.
     state : State
-        With ``return_state=True``: what to go on from, here or in `linear_attention_step`.
+        With ``return_state=True``: to continue from, here or in `linear_attention_step`.
 
     Raises
     ------

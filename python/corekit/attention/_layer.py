@@ -18,7 +18,7 @@ class Layer:
     dim
         d, the size of a head. The layer is hd wide.
     causal
-        Whether tokens attend to earlier tokens alone. Softmax attention then skips half of
+        Whether tokens attend only to earlier tokens. Softmax attention then skips half of
         the pairs; linear attention's count is the same.
 
     Raises

@@ -1,4 +1,4 @@
-"""`softmax_attention`: the yardstick."""
+"""`softmax_attention`: exact, to compare linear attention with."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def softmax_attention(
     v : array of shape (B, T, H_kv, V)
         Values, of the dtype of q.
     causal
-        Whether token t attends to tokens up to t alone.
+        Whether token t attends only to tokens up to t.
     scale
         D**-0.5 unless given.
     cu_seqlens, key_mask, layout, out, threads

@@ -32,10 +32,10 @@ class State(NamedTuple):
     s : array of shape (N, H_kv, m, V)
         The sum of phi(k_t) v_tᵀ, decayed.
     z : array of shape (N, H_kv, m), or None
-        The sum of phi(k_t), decayed; with ``normalize=True`` alone.
+        The sum of phi(k_t), decayed; only with ``normalize=True``.
     log_scale : array of shape (N, H_kv), or None
-        With `Favor` alone: what is held is s exp(-log_scale) and z exp(-log_scale), and
-        -inf is an empty state.
+        Only with `Favor`: s and z are held multiplied by exp(-log_scale), and -inf is an
+        empty state.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`linear_attention_step`: one token more, with the state changed in place."""
+"""`linear_attention_step`: one more token, updating the state in place."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def linear_attention_step(
     out: Any = None,
     threads: int | None = None,
 ) -> Any:
-    """Attend with one token more of each sequence, and change the state in place.
+    """Process one more token of each sequence, updating the state in place.
 
-    What `linear_attention` does, for decoding: the next token's output costs the same
-    however many came before.
+    What `linear_attention` does, for decoding: each token costs the same, however many came
+    before.
 
     Parameters
     ----------
     state : State
-        What came before, from `linear_attention` or `State.zeros`; contiguous and
-        writable. It is changed.
+        The state so far, from `linear_attention` or `State.zeros`; contiguous and writable.
+        It is updated.
     q : array of shape (B, H, D)
         Queries, as in `linear_attention`.
     k : array of shape (B, H_kv, D)
@@ -56,7 +56,7 @@ def linear_attention_step(
     Returns
     -------
     array of shape (B, H, V)
-        Of the library and the dtype of q, or `out`.
+        `out`, or an array of the library and the dtype of q.
 
     Raises
     ------

@@ -11,9 +11,8 @@ from corekit.cli.parser import Parser
 from corekit.cli.values import number, usage
 
 _DESCRIPTION = """\
-Time softmax attention and linear attention side by side, by length, and tell from which
-length on linear attention is quicker here; beside that, from which it needs fewer
-multiplications.
+Time softmax attention and linear attention in turns, for each length, and print from which
+length on linear attention is faster here, and from which it needs fewer multiplications.
 """
 
 _EPILOG = """\
@@ -86,14 +85,14 @@ def _crossover() -> Parser:
         "--threads",
         metavar="N",
         type=usage(lambda text: _threads.count(number(text))),
-        help="most threads (default: COREKIT_NUM_THREADS, else all CPUs)",
+        help="the most threads to use (default: COREKIT_NUM_THREADS, or the usable CPUs)",
     )
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print the report as a line of JSON")
     group.add_argument(
         "--plot",
         metavar="FILE",
-        help="draw the times, as .png, .svg or .pdf; needs matplotlib, of corekit[plot]",
+        help="draw the times, as .png, .svg or .pdf; needs matplotlib",
     )
     return parser
 

@@ -18,9 +18,9 @@ from corekit.errors import FileError, InputFormatError, InvalidArgumentError, fi
 _DESCRIPTION = """\
 Compare the distances between the rows of two .npy arrays, before and after a projection.
 
-Row i of Y is what was made of row i of X. Pairs of rows are sampled, and the relative
+Row i of Y is the projection of row i of X. Pairs of rows are sampled, and the relative
 error of the squared distance of each is taken: bias, RMS, quantiles, the worst pairs, and
-the share beyond eps, beside what is expected. For some rows the 10 nearest neighbours in Y
+the share beyond eps, next to what is expected. For some rows the 10 nearest neighbours in Y
 are compared with those in X.
 """
 
@@ -92,7 +92,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--plot",
         metavar="FILE",
-        help="draw the errors, as .png, .svg or .pdf; needs matplotlib, of corekit[plot]",
+        help="draw the errors, as .png, .svg or .pdf; needs matplotlib",
     )
     return parser
 

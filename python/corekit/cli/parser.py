@@ -1,4 +1,4 @@
-"""The parsers of all commands share these manners."""
+"""What the parsers of all commands have in common."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the usage and leave with status 2."""
+        """Say what is wrong with the usage and exit with status 2."""
         subject = ": ".join(self.prog.split())
         streams.say(f"{subject}: {message}\nTry '{self.prog} --help' for more information.")
         self.exit(2)
@@ -34,13 +34,13 @@ class Parser(argparse.ArgumentParser):
 
 
 class Version(argparse.Action):
-    """``--version``: write it and leave."""
+    """``--version``: write it and exit."""
 
     def __init__(self, option_strings: list[str], dest: str, **keywords: Any) -> None:
         super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, **keywords)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Write the version and leave with status 0."""
+        """Write the version and exit with status 0."""
         streams.write(f"corekit {__version__}\n")
         parser.exit()
 
@@ -52,14 +52,14 @@ def top_level() -> Parser:
         usage="corekit COMMAND [ARGUMENT]...",
         description="Fast, exact kernels for data and models.",
         epilog="commands:\n"
-        "  shuffle     shuffle the lines of files that do not fit in memory\n"
+        "  shuffle     shuffle the records of files that do not fit in memory\n"
         "  project     project the rows of a matrix to fewer columns that keep distances\n"
         "  distortion  what a projection did to the distances\n"
         "  attention   from which length linear attention pays on this machine\n"
         "  info        show the build, the SIMD level, threads and the default memory limit\n"
         "\n'corekit COMMAND --help' says more about one of them.",
     )
-    parser.add_argument("--version", action=Version, help="show the version and leave")
+    parser.add_argument("--version", action=Version, help="show the version and exit")
     parser.add_argument(
         "command",
         choices=["shuffle", "project", "distortion", "attention", "info"],

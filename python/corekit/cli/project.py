@@ -90,7 +90,10 @@ def _parser() -> Parser:
         help="columns of the output",
     )
     group.add_argument(
-        "--kind", choices=_KINDS, default="block-stack", help="the law (default: block-stack)"
+        "--kind",
+        choices=_KINDS,
+        default="block-stack",
+        help="distribution of the matrix (default: block-stack)",
     )
     group.add_argument(
         "--column-nnz",
@@ -102,32 +105,32 @@ def _parser() -> Parser:
         "--density",
         metavar="P",
         type=float,
-        help="chance of an entry to be non-zero, for --kind=iid (default: 1/3)",
+        help="probability of an entry to be non-zero, for --kind=iid (default: 1/3)",
     )
     group.add_argument(
         "--seed",
         metavar="N",
         type=usage(seed_number),
-        help="below 2**128 (default: drawn, and written to standard error)",
+        help="below 2**128 (default: drawn, and printed to standard error)",
     )
     group = parser.add_argument_group("resources")
     group.add_argument(
         "--memory-limit",
         metavar="SIZE",
         type=usage(_memory.limit),
-        help="the most memory to take (default: half of what is available)",
+        help="the most memory to use (default: half of what is available)",
     )
     group.add_argument(
         "--threads",
         metavar="N",
         type=usage(lambda text: _threads.count(number(text))),
-        help="the most threads to use (default: COREKIT_NUM_THREADS, or all CPUs)",
+        help="the most threads to use (default: COREKIT_NUM_THREADS, or the usable CPUs)",
     )
     group = parser.add_argument_group("messages")
     group.add_argument(
         "--explain",
         action="store_true",
-        help="say what to expect of distances, time and memory; write nothing",
+        help="print what to expect of distances, time and memory; write no file",
     )
     group.add_argument(
         "--quiet", action="store_true", help="no progress, and no seed on standard error"
@@ -182,7 +185,7 @@ def _guarantees(rows: int, k: int) -> list[str]:
         here = "no eps below 1"
     return [
         f"\nAll {rows * (rows - 1) // 2} pairs of rows keep their squared distance to within a "
-        "factor of 1 ± eps,\nwith a chance of 0.95 (proved for kind gaussian, a rule of thumb for "
+        "factor of 1 ± eps,\nwith probability 0.95 (proved for kind gaussian, a rule of thumb for "
         "the others):\n",
         f"  -k {k:<10} {here}\n",
         *(f"  -k {min_components(rows, eps):<10} eps = {eps}\n" for eps in _EPSILONS),

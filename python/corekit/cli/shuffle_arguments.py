@@ -13,7 +13,8 @@ from corekit.cli.parser import Parser
 from corekit.cli.values import number, seed_number, usage
 
 _DESCRIPTION = """\
-Write a uniformly random permutation of the input lines to standard output.
+Write a uniformly random permutation of the input records (lines, unless an option
+says otherwise) to standard output.
 
 Inputs may be larger than memory. Without INPUT, or when INPUT is -, read standard
 input. The same inputs and seed give the same bytes, whatever memory, threads and scratch.
@@ -21,7 +22,7 @@ input. The same inputs and seed give the same bytes, whatever memory, threads an
 
 _EPILOG = """\
 Sizes: 512M, 2GiB, 2GB; K, M, G and KiB, MiB, GiB are powers of 1024; KB, MB, GB of 1000.
-Fractions: 0.1, 1e-3, 1/3; they are taken exactly.
+Fractions: 0.1, 1e-3, 1/3; they are exact.
 OUTPUT is replaced in one step when everything is written; it may be one of the inputs.
 Devices and pipes are streamed to. With --shards, --shard-records, --shard-bytes or --split
 OUTPUT is a pattern, such as part-{index}.txt or {split}.txt; with --epochs it may be one.
@@ -103,27 +104,27 @@ def _add_input(parser: Parser) -> None:
         action="store_const",
         const=b"\0",
         default=_records.NEWLINE,
-        help="lines end with NUL, not newline",
+        help="records end with NUL, not newline",
     )
     records.add_argument(
         "--delimiter",
         metavar="BYTES",
         type=usage(unescape),
         default=_records.NEWLINE,
-        help=r"lines end with BYTES; understands \n \r \t \0 \\ \xHH",
+        help=r"records end with BYTES; understands \n \r \t \0 \\ \xHH",
     )
     records.add_argument(
         "--record-bytes",
         metavar="N",
         type=usage(lambda text: _records.size(number(text))),
-        help="records are of N bytes each and have no delimiter",
+        help="every record has N bytes, and no delimiter",
     )
     group.add_argument(
         "--header",
         metavar="N",
         type=usage(lambda text: _records.headers(number(text))),
         default=0,
-        help="keep the first N lines, the same in every INPUT, on top of every output",
+        help="keep the first N records, the same in every INPUT, on top of every output",
     )
     group.add_argument(
         "--input-format",
@@ -134,12 +135,12 @@ def _add_input(parser: Parser) -> None:
     group.add_argument(
         "--any-expansion",
         action="store_true",
-        help="read compressed inputs however far they expand",
+        help="read compressed inputs however much they expand",
     )
     group.add_argument(
         "--aligned",
         action="store_true",
-        help="shuffle inputs of equally many lines in step; give -o for each, in order",
+        help="shuffle inputs of equally many records in step; give -o for each, in order",
     )
 
 
@@ -165,7 +166,7 @@ def _add_output(parser: Parser) -> None:
         "--shard-records",
         metavar="N",
         type=usage(lambda text: _sets.count("shard_records", number(text))),
-        help="cut the output into files of N lines",
+        help="cut the output into files of N records",
     )
     pieces.add_argument(
         "--shard-bytes",
@@ -187,7 +188,7 @@ def _add_selection(parser: Parser) -> None:
         "--seed",
         metavar="N",
         type=usage(seed_number),
-        help="below 2**128 (default: drawn)",
+        help="below 2**128 (default: drawn, and printed)",
     )
     chosen = group.add_mutually_exclusive_group()
     chosen.add_argument(
@@ -196,26 +197,26 @@ def _add_selection(parser: Parser) -> None:
         metavar="COUNT",
         type=_count,
         action=_Least,
-        help="write at most COUNT lines",
+        help="write at most COUNT records",
     )
     chosen.add_argument(
         "--fraction",
         metavar="P",
         type=usage(splits.fraction),
-        help="write each line with probability P",
+        help="write each record with probability P",
     )
     chosen.add_argument(
         "--split",
         metavar="NAME=P,...",
         dest="splits",
         type=usage(splits.read),
-        help="write each line to one of these splits, with probability P each",
+        help="write each record to one split, to NAME with probability P",
     )
     group.add_argument(
         "--epochs",
         metavar="K",
         type=usage(lambda text: _selection.rounds(number(text))),
-        help="write all lines K times, each time in another order",
+        help="write all records K times, each time in another order",
     )
 
 
@@ -226,13 +227,13 @@ def _add_resources(parser: Parser) -> None:
         "--memory",
         metavar="SIZE",
         type=usage(_memory.limit),
-        help="most memory to take (default: half of what is available)",
+        help="the most memory to use (default: half of what is available)",
     )
     group.add_argument(
         "--threads",
         metavar="N",
         type=usage(lambda text: _threads.count(number(text))),
-        help=f"threads to use (default: {_threads.VARIABLE}, or the usable CPUs)",
+        help=f"the most threads to use (default: {_threads.VARIABLE}, or the usable CPUs)",
     )
     group.add_argument(
         "--scratch",
@@ -250,10 +251,12 @@ def _add_messages(parser: Parser) -> None:
         help="show a bar on standard error (default: if it is a terminal)",
     )
     group.add_argument(
-        "--quiet", action="store_true", help="say nothing but errors, not even the seed drawn"
+        "--quiet", action="store_true", help="print errors only, not even the seed drawn"
     )
     group.add_argument(
-        "--json", action="store_true", help="print the report as a last line on standard error"
+        "--json",
+        action="store_true",
+        help="print the report as JSON, the last line on standard error",
     )
 
 
@@ -290,7 +293,7 @@ class _Least(argparse.Action):
 
 def _count(text: str) -> int:
     if not re.fullmatch("[0-9]+", text):
-        raise argparse.ArgumentTypeError(f"must be a number of lines, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number of records, got {text!r}")
     return int(text)
 
 

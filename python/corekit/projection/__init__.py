@@ -1,9 +1,9 @@
-"""Random projections that keep distances, with the guarantees of the lemma made computable.
+"""Random projections that keep distances, and functions that compute the lemma's guarantees.
 
 Johnson and Lindenstrauss: n points keep their distances to within 1 ± eps in O(log n / eps²)
-dimensions, under a random linear map that knows nothing of them. Here the map is sparse,
-drawn where it is needed and never stored, so that projecting costs little more than reading
-the data.
+dimensions, under a random linear map that does not depend on them. Here the map is
+sparse, drawn where it is needed and never stored, so that projecting a dense matrix takes a
+small multiple of the time of reading and writing it.
 
 Table of contents
 -----------------
@@ -11,7 +11,7 @@ Table of contents
     The random matrix: `~SparseProjection.project`, `~SparseProjection.adjoint`,
     `~SparseProjection.left`, `~SparseProjection.project_file`.
 `min_components`, `epsilon_for`, `failure_for`
-    How many components keep the distances of n points, how well, and with which certainty.
+    How many components keep the distances of n points, how well, and how probably.
 `distortion`, `DistortionReport`, `PairError`
     What a projection did to the distances of given data.
 `recommend_column_nnz`

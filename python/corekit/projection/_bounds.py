@@ -1,6 +1,6 @@
 """How many components, how large an error, how likely: one relation, solved for each.
 
-A bound is one function, the logarithm of the chance that a pair is off by more than eps
+A bound is one function, the logarithm of the probability that a pair is off by more than eps
 after a projection to k components. The sum over the pairs and the searches are the same for
 all bounds, so the three answers agree with each other to the last integer and the last bit.
 """
@@ -44,8 +44,8 @@ def min_components(
     the projection is within ``1 - eps`` and ``1 + eps`` times the one before; with
     "inner-products", when its inner product is within `eps` of the one before, for samples
     of norm 1. All pairs are kept at once with probability ``1 - failure`` or more over the
-    choice of the seed. This is proved for the Gaussian law, on any data; for sparse laws it
-    is a heuristic, good where no few coordinates dominate, and `distortion` measures.
+    choice of the seed. This is proved for a Gaussian matrix, on any data; for sparse ones it
+    is a heuristic, good where no few coordinates dominate; `distortion` measures it.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def epsilon_for(
     pairs: int | None = None,
     quantile: float | None = None,
 ) -> float:
-    """Return the smallest error that so many components promise.
+    """Return the smallest error that a number of components promises.
 
     Parameters
     ----------

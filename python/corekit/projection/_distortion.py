@@ -143,8 +143,8 @@ class DistortionReport:
 
         Raises
         ------
-        ImportError
-            matplotlib is not installed. It comes with ``corekit[plot]``.
+        MissingPackageError
+            matplotlib is not installed.
         InvalidArgumentError
             The name does not end in a format that matplotlib writes.
         FileError
@@ -215,7 +215,7 @@ def distortion(
         takes: of NumPy (memory maps, any order and strides), scipy.sparse, torch on the
         CPU, or with DLPack. Sparse data stay sparse; what is not CSR is copied to CSR.
     projection_or_Y
-        What was made of X: an array with as many rows, of any of these kinds, or an
+        The projection of X: an array with as many rows, of any of these kinds, or an
         object with ``project(rows)``, such as a `SparseProjection`. Then only those rows
         are projected that are needed, a block at a time.
     eps
@@ -228,7 +228,7 @@ def distortion(
         rows, once in X and once after projection. 0 leaves this out, and with it the
         only need to read all rows.
     seed
-        The seed of the sample, below 2**128; None draws one, which the report tells. The
+        The seed of the sample, below 2**128; None draws one, which is in the report. The
         module's head says how the sample follows from it.
 
     Returns

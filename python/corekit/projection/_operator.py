@@ -47,7 +47,7 @@ class SparseProjection:
     n_components
         k, the rows of A.
     kind
-        The law of A:
+        The law of A, which is the distribution that it is drawn from:
 
         - ``"block-stack"``: `column_nnz` entries in every column, one in each of as many
           strata of outputs; blocks of up to 16 features go to one group of outputs
@@ -61,11 +61,11 @@ class SparseProjection:
         - ``"srht"``: rows of a Hadamard matrix under random signs. k is at most the power
           of two from d on, and growing d changes the matrix.
     column_nnz
-        The non-zeros of a column, 1 to k; for the stacks alone. The smaller of 8 and k
+        The non-zeros of a column, 1 to k; only for the stacks. The smaller of 8 and k
         unless given.
     density
-        The chance of an entry to be non-zero, above 0 and at most 1, taken to the
-        nearest multiple of 2**-31; for ``"iid"`` alone. 1/3 unless given (Achlioptas);
+        The probability of an entry to be non-zero, above 0 and at most 1, rounded to the
+        nearest multiple of 2**-31; only for ``"iid"``. 1/3 unless given (Achlioptas);
         1/sqrt(d) is the very sparse law of Li.
     seed
         The key of the generator, from 0 to 2**128 - 1. With None one is drawn: read
@@ -164,7 +164,7 @@ class SparseProjection:
 
     @property
     def kind(self) -> str:
-        """The law of the matrix."""
+        """The law of the matrix: the distribution that it is drawn from."""
         return self._parameters[2]
 
     @property
@@ -174,7 +174,7 @@ class SparseProjection:
 
     @property
     def density(self) -> float | None:
-        """The chance of an entry to be non-zero; None for all laws but ``"iid"``."""
+        """The probability of an entry to be non-zero; None for all laws but ``"iid"``."""
         return self._parameters[4]
 
     @property

@@ -35,10 +35,10 @@ def shuffle_aligned(
     compress: str | None = None,
     progress: Progress = None,
 ) -> tuple[ShuffleReport, ...]:
-    r"""Shuffle files of equally many records in step: what was side by side stays so.
+    r"""Shuffle files of equally many records in step: records that belong together stay so.
 
     Each input goes into the output of the same place, all in the order that
-    `shuffle_files` gives the first of them alone: the two sides of a translation corpus,
+    `shuffle_files` gives to the first one by itself: the two sides of a translation corpus,
     texts and their labels.
 
     Parameters
@@ -56,7 +56,7 @@ def shuffle_aligned(
     shards, shard_records
         As in `shuffle_files`; all outputs are cut at the same records.
     shard_bytes
-        Not taken: files cut by their own sizes would not stay in step.
+        Not accepted: files cut by their own sizes would not stay in step.
     compress
         As in `shuffle_files`; None goes by the name of each output.
     progress

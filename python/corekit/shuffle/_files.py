@@ -54,10 +54,10 @@ def shuffle_files(
         ``0 <= seed < 2**128``. The same inputs and seed give the same bytes.
         None draws one from the system; the report says which.
     memory_limit
-        Most memory that the call takes above what the process had before it, in
+        The most memory that the call adds to what the process had before it, in
         bytes or as text: ``"2GiB"``, ``"512M"`` (K, M, G and KiB, MiB, GiB are powers of
         1024; KB, MB, GB of 1000). None takes half of the memory that is available,
-        control groups obeyed.
+        within the limits of control groups.
     threads
         None takes the environment's ``COREKIT_NUM_THREADS``, else the CPUs that
         this process may use.
@@ -71,18 +71,18 @@ def shuffle_files(
         ``bytes.split``, without the empty one after the last delimiter; a last
         record without a delimiter gets one.
     record_bytes
-        Every record has so many bytes and no delimiter.
+        The size of every record in bytes; there is no delimiter.
     header
-        So many records at the top of every input are its header: the same in all of
-        them, kept on top of every output, and not shuffled.
+        The number of records at the top of every input that are its header: the same in
+        all of them, kept on top of every output, and not shuffled.
     input_format
         ``"raw"``, ``"gzip"`` or ``"zstd"`` is how all inputs are stored; ``"npy"`` says
         that they are arrays of NumPy of which the rows are the records, and the output
         is one as well. ``"auto"`` looks at the first bytes of each. Arrays must be
         regular files in C order, and of one type and shape of row.
     any_expansion
-        Read compressed inputs also when they expand beyond all measure, as those do
-        that are made to fill a disk.
+        Read compressed inputs however much they expand; otherwise those that look made to
+        fill a disk are refused.
     sample
         Write only the first `sample` records of the shuffled order.
     fraction
@@ -96,13 +96,13 @@ def shuffle_files(
         of its own. The fractions are taken as `fraction` is and must sum to exactly 1;
         write ``"1/3"`` for a third. Not with `sample` or `fraction`.
     epochs
-        Write the records so many times, each time in another order: epoch e has the keys
+        How often to write the records, each time in another order: epoch e has the keys
         of ``counter=[0, 0, j, e]``. They follow each other in the output, or fill a file
         each if ``{epoch}`` is in its name.
     shards, shard_records, shard_bytes
-        Cut the output into so many files, into files of so many records, or of about so
-        many bytes before compression (a number, or text as for `memory_limit`). One of
-        them at most.
+        The number of files to cut the output into, or the records of a file, or about its
+        bytes before compression (a number, or text as for `memory_limit`). One of them at
+        most.
     compress
         ``"gzip"`` (level 6), ``"zstd"`` (level 3), another level as in ``"gzip:9"`` (0 to 12)
         or ``"zstd:19"`` (-7 to 22), or ``"none"``. None goes by the output's name, which may
@@ -110,7 +110,7 @@ def shuffle_files(
     progress
         None is silent. True shows a bar on standard error (tqdm's when it is
         installed). A callable is called as ``progress(done_bytes, total_bytes, phase)``
-        some times a second, the total being None when it is not known; an exception
+        several times a second, the total being None when it is not known; an exception
         that it raises cancels the run and is passed on.
 
     Returns
@@ -138,7 +138,7 @@ def shuffle_files(
     -----
     Input that fits is read once and written once. Beyond the limit the rest is
     written to scratch and read back once (more often only when the input is very much
-    larger than the limit), or the input is read again; `plan` tells which, and what it
+    larger than the limit), or the input is read again; `plan` says which, and what it
     will cost. Ctrl-C ends a call within about a second and leaves nothing half-written.
 
     Examples

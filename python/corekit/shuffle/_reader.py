@@ -32,7 +32,7 @@ class ShuffledReader:
     a PyTorch ``DataLoader`` (import torch before the reader is made) the share of the rank
     is divided further, among the workers.
 
-    A reader is at one position: iterating again goes on there, and `state_dict` tells it.
+    A reader has one position: iterating again continues there, and `state_dict` returns it.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class ShuffledReader:
     epoch
         ``0 <= epoch < 2**32``: another order of the same seed.
     memory_limit
-        Most memory that the reader takes, as in `shuffle_files`. Batches that were handed
+        The most memory that the reader takes, as in `shuffle_files`. Batches that were handed
         out are the caller's and not counted.
     rank, world_size
         Which share, of how many: ``0 <= rank < world_size``.

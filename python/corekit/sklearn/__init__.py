@@ -4,7 +4,7 @@
 ``from corekit.sklearn import SparseRandomProjection``. Signatures, attributes, warnings
 and errors are those of scikit-learn; docs/scikit-learn.md says what differs and why.
 
-This package needs scikit-learn 1.6 or newer: ``pip install 'corekit[sklearn]'``.
+This package needs scikit-learn 1.6 or newer: ``pip install 'scikit-learn>=1.6'``.
 
 Table of contents
 -----------------
@@ -16,12 +16,14 @@ Table of contents
     scikit-learn's bound; `corekit.projection.min_components` has better ones.
 """
 
+from corekit.errors import MissingPackageError as _MissingPackageError
+
 try:
     # The youngest of all that is needed, so that a version too old is told apart here.
     from sklearn.utils.validation import validate_data as _validate_data  # noqa: F401
 except ImportError as _error:
-    raise ImportError(
-        "corekit.sklearn needs scikit-learn 1.6 or newer: pip install 'corekit[sklearn]'",
+    raise _MissingPackageError(
+        "corekit.sklearn needs scikit-learn 1.6 or newer: pip install 'scikit-learn>=1.6'",
         name=_error.name,
     ) from _error
 

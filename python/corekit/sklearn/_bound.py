@@ -17,8 +17,8 @@ def johnson_lindenstrauss_min_dim(
     """Return how many components scikit-learn takes for distances within 1 ± eps.
 
     It is ``4 log(n_samples) / (eps**2 / 2 - eps**3 / 3)``, rounded down. For eps = 0.1 and a
-    Gaussian matrix all squared distances then stay within 1 ± eps with a chance of 95 to 98 %.
-    `corekit.projection.min_components` takes the chance as an argument.
+    Gaussian matrix all squared distances then stay within 1 ± eps with probability 95 to 98 %.
+    `corekit.projection.min_components` takes the probability as an argument.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""What both estimators are: a shape, a seed and a law, fitted in no time.
+"""What both estimators are: a shape, a seed and a distribution, fitted in no time.
 
 None of scikit-learn's projection classes is an ancestor. Theirs store the matrix; here
-`projection_` stands for it, and ``components_`` is made when somebody asks for it.
+`projection_` represents it, and ``components_`` is made when it is first read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DERIVED = ("components_", "_minimum_norm")
 
 
 class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
-    """What the two have in common; the law is theirs."""
+    """What the two have in common, all but the distribution of the matrix."""
 
     n_components: int | str
     eps: float
@@ -48,7 +48,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     @abstractmethod
     def _draw(self, n_features: int, n_components: int, seed: int) -> SparseProjection:
-        """Return the matrix of this law, and set what fitting tells about it."""
+        """Return the matrix of this estimator, and set the attributes that describe it."""
 
     @abstractmethod
     def _matrix(self) -> Any:
