@@ -19,6 +19,8 @@ from pathlib import Path
 
 import attentions.figures
 import projections.figures
+from aims import MEANING, at_most
+from ratios import shown, times
 from results import (
     RESULTS,
     Record,
@@ -28,6 +30,7 @@ from results import (
     median,
     own_task,
     quickest,
+    ratios,
     read,
     stages,
     timed,
@@ -108,8 +111,16 @@ def basis(case: Record) -> str:
     task = case.get("task")
     if not task or not task["floor"]:
         return ""
-    target = f"; the target is within {task['target']}x of it" if task["target"] else ""
-    return f"Bound: {task['floor']}{target}."
+    return f"Bound: {task['floor']}{_judged(case)}."
+
+
+def _judged(case: Record) -> str:
+    """Return the target of a case and whether it is met, if it has one and was measured."""
+    needed, own, least = case["task"]["target"], own_task(case), floor(case)
+    if not needed or own is None or least is None:
+        return ""
+    judged = at_most("", needed, ratios(own, least))
+    return f"; the target of at most {needed}x is {MEANING[judged['met']]} at {_ratio(own, least)}"
 
 
 def bounds(cases: Sequence[Record]) -> Iterator[list[str]]:
@@ -212,15 +223,12 @@ def _peak(row: Record) -> str:
 
 
 def _bound(least: float | None, seconds: float) -> list[str]:
-    return [f"{least:.2f}", f"{seconds / least:.2f}x"] if least else ["", ""]
+    return [f"{least:.2f}", f"{times(seconds / least)}x"] if least else ["", ""]
 
 
 def _ratio(other: Record, own: Record) -> str:
-    """Return how many times as long the other took, by the medians, and the range over rounds."""
-    ratio = median(other, "wall_seconds") / median(own, "wall_seconds")
-    pairs = zip(values(other, "wall_seconds"), values(own, "wall_seconds"), strict=False)
-    rounds = [theirs / ours for theirs, ours in pairs]
-    return f"{ratio:.2f}x" + (f" ({min(rounds):.2f}-{max(rounds):.2f})" if len(rounds) > 1 else "")
+    """Return how many times as long the other took."""
+    return shown(ratios(other, own))
 
 
 def _against_own(case: Record, row: Record) -> str:
@@ -245,9 +253,6 @@ def _task(case: Record) -> Iterator[list[str]]:
     else:
         parts = stages(own, case)
         of_bound = _bound(parts and sum(stage.seconds for stage in parts), seconds)
-    target = case["task"]["target"]
-    if target and of_bound[1]:
-        of_bound[1] += f", target {target}x"
     free = "" if best is None or best["limit_bytes"] else " without limit"
     yield [
         _input(case),
@@ -263,15 +268,14 @@ def _task(case: Record) -> Iterator[list[str]]:
 def _cliff(case: Record) -> Iterator[list[str]]:
     pair = sorted(timed(case, role="cliff"), key=lambda row: int(row["limit_bytes"]))
     if len(pair) == 2:
-        below, above = (median(row, "wall_seconds") for row in pair)
         limits = " against ".join(map(_limit, pair))
         yield [
             _input(case),
             f"no cliff: {limits}",
-            f"{below:.2f}",
+            f"{median(pair[0], 'wall_seconds'):.2f}",
             _rate(case, pair[0]),
-            f"corekit {above:.2f} s",
-            f"{below / above:.2f}x the time",
+            f"corekit {median(pair[1], 'wall_seconds'):.2f} s",
+            f"{_ratio(*pair)} the time",
             "",
             "",
         ]

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ratios import paired
 from roofline import Rates, Stage, Traffic, bound
 
 RESULTS = Path(__file__).parent / "results"
@@ -64,6 +65,11 @@ def values(row: Record, key: str) -> list[float]:
 def median(row: Record, key: str) -> float:
     """Return the median of one measured quantity."""
     return statistics.median(values(row, key))
+
+
+def ratios(other: Record, own: Record) -> list[float]:
+    """Return how many times as long another row took, in each round that both have."""
+    return paired(values(other, "wall_seconds"), values(own, "wall_seconds"))
 
 
 def cpu_seconds(row: Record) -> float:

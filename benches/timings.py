@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from ratios import paired
 from results import Record
 
 
@@ -31,6 +32,19 @@ def seconds(row: Record, step: str) -> list[float]:
     return [each[step]["seconds"] for each in row["rounds"] if step in each]
 
 
+def ratios(
+    above: Record | None, below: Record | None, step: str, other: str | None = None
+) -> list[float]:
+    """Return the ratios of a row's step to another row's, which may be another step."""
+    if above is None or below is None:
+        return []
+    return paired(_by_round(above, step), _by_round(below, other or step))
+
+
+def _by_round(row: Record, step: str) -> list[float | None]:
+    return [each[step]["seconds"] if step in each else None for each in row["rounds"]]
+
+
 def median(row: Record, step: str) -> float:
     """Return the median of the seconds of a step."""
     return statistics.median(seconds(row, step))
@@ -52,8 +66,3 @@ def milliseconds(value: float) -> str:
     scaled = 1e3 * value
     digits = next((n for n, least in enumerate((100, 10, 0.1)) if scaled >= least), 4)
     return f"{scaled:.{digits}f}"
-
-
-def times(ratio: float) -> str:
-    """Return a ratio with about three figures."""
-    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"

@@ -16,7 +16,6 @@ import pinned
 from attentions import figures, peers, results
 from attentions.cases import LONG, ROUNDS, SUITES, THREADS, Case, Suite
 from attentions.rounds import Bench
-from attentions.targets import targets
 from environment import AbsentError, PeerEnvironment
 from results import RESULTS, Record, add
 from tables import plain
@@ -86,7 +85,6 @@ def run(options: argparse.Namespace) -> int:
         }
         for row in record["rows"]:
             row["summary"] = results.summarised(row) if row["status"] == "ok" else {}
-        record["targets"] = targets(record)
         finished.append(record)
         # After each case: an interrupted run keeps those that it has finished.
         add(path, facts, record, job="attention")
@@ -165,7 +163,7 @@ def _print(cases: Sequence[Record]) -> None:
             print(figures.machine_rates(case))
         for note in figures.notes(case):
             print(note)
-    print(f"\n{plain(list(figures.targets(cases)))}\n")
+    print(f"\n{plain(list(figures.judged(cases)))}\n")
 
 
 def _say(text: str) -> None:

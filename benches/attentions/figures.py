@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from aims import verdicts
 from attentions.cases import FAVOR_FEATURES, SHORT
 from attentions.results import bandwidth, bound, rate, share
-from attentions.targets import gradient_peer, linear_peer
+from attentions.targets import gradient_peer, linear_peer, targets
+from ratios import shown, times
 from results import Record, read
 from tables import caption, markdown
-from timings import median, milliseconds, row, seconds, steady, times
+from timings import median, milliseconds, ratios, row, seconds, steady
 
-MEANING = {True: "met", False: "missed", None: "not measured"}
 WHAT = {
     "linear": "causal",
     "scalar-decay": "causal, a decay a head",
@@ -167,15 +169,9 @@ def details(case: Record) -> Iterator[list[str]]:
         ]
 
 
-def targets(cases: Sequence[Record]) -> Iterator[list[str]]:
+def judged(cases: Sequence[Record]) -> Iterator[list[str]]:
     """Yield every target with what was measured."""
-    yield ["heads x size, tokens", "target", "measured (rounds)", "met"]
-    for case in cases:
-        for each in case["targets"]:
-            value, ends = each["measured"], each["range"]
-            shown = "" if value is None else f"{value:.2f}"
-            shown += f" ({ends[0]:.2f}-{ends[1]:.2f})" if ends else ""
-            yield [_sized(case), f"{each['needed']} {each['what']}", shown, MEANING[each["met"]]]
+    return verdicts(((_sized(case), targets(case)) for case in cases), "heads x size, tokens")
 
 
 def notes(case: Record) -> list[str]:
@@ -225,7 +221,7 @@ def document(paths: Sequence[Path], *, short: bool = False) -> str:
         for kind, table in (("step", steps), ("tail", tails)):
             if _of(cases, kind):
                 pieces += [markdown(list(table(cases)))]
-        pieces += [markdown(list(targets(cases)))]
+        pieces += [markdown(list(judged(cases)))]
         for case in cases:
             pieces += [f"**{titled(case)}**, {provenance(case)}"]
             pieces += [markdown(list(details(case)))] if case["kind"] == "sequence" else []
@@ -284,7 +280,7 @@ def _same_step(case: Record, each: Record) -> Record | None:
 
 def _shared(case: Record, each: Record) -> str:
     found = share(case, each)
-    return f"{100 * found[0]:.0f} %" if found else ""
+    return f"{100 * statistics.median(found):.0f} %" if found else ""
 
 
 def _tokens(case: Record, each: Record) -> str:
@@ -292,11 +288,7 @@ def _tokens(case: Record, each: Record) -> str:
 
 
 def _ratio(other: Record | None, own: Record | None, step: str) -> str:
-    """Return how many times as long the other takes, and the range over the rounds."""
-    if other is None or own is None:
+    """Return how many times as long the other takes."""
+    if own is None:
         return ""
-    mine = step if step in own["summary"] else steady(own)
-    pairs = zip(seconds(other, step), seconds(own, mine), strict=False)
-    rounds = [theirs / ours for theirs, ours in pairs]
-    ends = f" ({times(min(rounds))}-{times(max(rounds))})" if len(rounds) > 1 else ""
-    return f"{times(median(other, step) / median(own, mine))}x{ends}"
+    return shown(ratios(other, own, step, step if step in own["summary"] else steady(own)))

@@ -20,7 +20,6 @@ from projections import figures, peers, results
 from projections.cases import ROUNDS, SUITES, THREADS, Case, Input, Suite
 from projections.inputs import ending
 from projections.rounds import Bench
-from projections.targets import targets
 from results import RESULTS, Record, add
 from tables import plain
 from workers import BENCHES
@@ -94,7 +93,6 @@ def run(options: argparse.Namespace) -> int:
         }
         for row in record["rows"]:
             row["summary"] = results.summarised(row) if row["status"] == "ok" else {}
-        record["targets"] = targets(record)
         finished.append(record)
         # After each case: an interrupted run keeps those that it has finished.
         add(path, facts, record, job="projection")
@@ -190,7 +188,7 @@ def _print(cases: Sequence[Record]) -> None:
         for note in figures.notes(case):
             print(note)
         print(figures.machine_rates(case))
-    print(f"\n{plain(list(figures.targets(cases)))}\n")
+    print(f"\n{plain(list(figures.judged(cases)))}\n")
 
 
 def _say(text: str) -> None:

@@ -1,7 +1,7 @@
 """The results file: what it holds, how it is written, and the figures that follow from it.
 
-A case holds everything needed to read it: date, commit, versions, every round of every row, their
-medians and spread, and what became of the targets. Cases may be run again one by one.
+A case holds everything needed to read it: date, commit, versions, every round of every row, and
+their medians and spread. Cases may be run again one by one.
 """
 
 from __future__ import annotations
