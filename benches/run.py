@@ -50,6 +50,7 @@ def _shuffle(options: argparse.Namespace) -> int:
     directory: Path = options.dir.resolve()
     program: Path = options.corekit or Path(sys.executable).with_name("corekit")
     path = options.output or _results_path(directory, keep=complete and suite.name != "smoke")
+    results.refuse_changed(path, machine.commit(REPOSITORY))
     _check_room(suite, directory)
 
     threads = machine.cpus()

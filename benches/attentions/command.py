@@ -17,7 +17,7 @@ from attentions import figures, peers, results
 from attentions.cases import LONG, ROUNDS, SUITES, THREADS, Case, Suite
 from attentions.rounds import Bench
 from environment import AbsentError, PeerEnvironment
-from results import RESULTS, Record, add
+from results import RESULTS, Record, add, refuse_changed
 from tables import plain
 from workers import BENCHES
 
@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
         options.parser.error(f"--rounds must be at least 1, got {rounds}")
     keep = complete and suite.name == "full" and rounds >= ROUNDS
     path = options.output or _results_path(directory, keep=keep)
+    refuse_changed(path, machine.commit(REPOSITORY))
     _check_memory(suite)
     environment = PeerEnvironment(directory / "attention-env")
     try:

@@ -20,7 +20,7 @@ from projections import figures, peers, results
 from projections.cases import ROUNDS, SUITES, THREADS, Case, Input, Suite
 from projections.inputs import ending
 from projections.rounds import Bench
-from results import RESULTS, Record, add
+from results import RESULTS, Record, add, refuse_changed
 from tables import plain
 from workers import BENCHES
 
@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
         options.parser.error(f"--rounds must be at least 1, got {rounds}")
     keep = complete and suite.name == "full" and rounds >= ROUNDS
     path = options.output or _results_path(directory, keep=keep)
+    refuse_changed(path, machine.commit(REPOSITORY))
     _check_memory(suite)
     try:
         python, _ = pinned.prepared(PeerEnvironment(directory / "env"), peers.PINS, peers.NEEDED)

@@ -58,6 +58,16 @@ def test_medians_lie_within_their_ranges(name: str) -> None:
             assert float(low) <= float(middle) <= float(high), row
 
 
+@pytest.mark.parametrize(("name", "kept"), [("results/none.json", False), ("{tmp}/a.json", True)])
+def test_results_of_changed_sources_are_not_kept(name: str, kept: bool, tmp_path: Path) -> None:
+    path = name.format(tmp=tmp_path)
+    case = {"name": "a", "commit": "0123456789ab+"}
+    program = f"from pathlib import Path; import results; results.add(Path({path!r}), {{}}, {case})"
+    done = python("-c", program)
+    refused = "the sources differ from commit 0123456789ab" in done.stderr
+    assert (refused, (pages.ROOT / "benches" / path).exists()) == (not kept, kept)
+
+
 def test_ratios_are_of_the_rounds_that_both_have() -> None:
     # A slow tool's only round was one in which the machine was slow for both.
     program = (
