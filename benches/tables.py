@@ -25,11 +25,16 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
 
 
-def caption(machine: dict[str, Any]) -> str:
-    """Return what kind of machine the figures below come from."""
+def described(machine: dict[str, Any]) -> str:
+    """Return what kind of machine figures come from."""
     kind = "virtual machine" if machine["virtual"] else "machine"
     return (
-        f"{kind.capitalize()} with {machine['cpus']} CPUs ({machine['cpu']}), "
-        f"{machine['memory_gib']:.0f} GiB, {machine['filesystem']}, "
-        f"{machine['system']} {machine['kernel']}:"
+        f"{kind} with {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']:.0f} GiB, "
+        f"{machine['filesystem']}, {machine['system']} {machine['kernel']}"
     )
+
+
+def caption(machine: dict[str, Any]) -> str:
+    """Return the same as a line above figures."""
+    words = described(machine)
+    return f"{words[0].upper()}{words[1:]}:"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aims import verdicts
-from attentions.cases import FAVOR_FEATURES, SHORT
+from attentions.cases import FAVOR_FEATURES
 from attentions.results import bandwidth, bound, rate, share
 from attentions.targets import gradient_peer, linear_peer, targets
 from ratios import shown, times
@@ -27,6 +27,28 @@ WHAT = {
     "plain-step": "no map",
     "none": "",
 }
+BRIEF = "16x128-8192"  # the case that the summary of all suites has
+
+
+def brief(cases: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield the rows of the summary: corekit's causal form beside torch's two."""
+    case = next((case for case in cases if case["name"] == BRIEF), None)
+    own = row(case, "corekit") if case else None
+    least = bound(case, own) if case and own else None
+    if case is None or own is None or least is None:
+        return
+    linear, softmax = linear_peer(case), row(case, "torch-sdpa")
+    for peer, step, name in (
+        (linear, _step(linear), "linear attention in torch, quickest of four"),
+        (softmax, "new", "torch's softmax attention"),
+    ):
+        yield [
+            f"attend, causal: {titled(case)}",
+            f"{milliseconds(median(own, step))} ms",
+            name,
+            _ratio(peer, own, step),
+            f"{times(median(own, steady(own)) / least)}x",
+        ]
 
 
 def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
@@ -55,7 +77,7 @@ def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
             f"{rate(own) / 1e9:.0f}",
             _shared(case, own),
             _tokens(case, own),
-            _ratio(peer, own, "out" if peer and "out" in peer["summary"] else "new"),
+            _ratio(peer, own, _step(peer)),
             _ratio(row(case, "torch-sdpa"), own, "new"),
             _ratio(_jax(case), own, "new"),
             _ratio(row(case, "torch-einsum"), row(case, "corekit-full"), "new"),
@@ -206,18 +228,15 @@ def provenance(case: Record) -> str:
     return f"{case['date']}, commit {case['commit']}, {case['rounds']} rounds, {load}: {versions}"
 
 
-def document(paths: Sequence[Path], *, short: bool = False) -> str:
-    """Return the tables of all results files as Markdown; in short, only the ratios."""
+def document(paths: Sequence[Path]) -> str:
+    """Return the tables of all results files as Markdown."""
     pieces = []
     for path in paths:
         found = read(path)
         cases = ordered(found["cases"])
         if not cases:
             continue
-        long = [case for case in cases if case["shape"]["length"] >= SHORT]
-        pieces += [caption(found["machine"]), markdown(list(summary(long if short else cases)))]
-        if short:
-            continue
+        pieces += [caption(found["machine"]), markdown(list(summary(cases)))]
         for kind, table in (("step", steps), ("tail", tails)):
             if _of(cases, kind):
                 pieces += [markdown(list(table(cases)))]
@@ -265,6 +284,11 @@ def _sized(case: Record) -> str:
 def _jax(case: Record) -> Record | None:
     found = [each for name in (64, 128) if (each := row(case, f"jax-scan-{name}"))]
     return min(found, key=lambda each: median(each, "new"), default=None)
+
+
+def _step(peer: Record | None) -> str:
+    """Return the step by which a causal peer is compared: into arrays that it has, if it can."""
+    return "out" if peer and "out" in peer["summary"] else "new"
 
 
 def _same_step(case: Record, each: Record) -> Record | None:

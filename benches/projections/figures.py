@@ -19,6 +19,32 @@ INPUTS = {
     "text": "CSR, the standard library's sources, tf-idf of words and pairs",
 }
 
+# What the summary of all suites has: a case, a peer with its name there, and how it is called.
+BRIEF = (
+    ("4096-to-512", "sklearn-sparse", "scikit-learn's transform", "new"),
+    ("4096-to-512", "randblas", "RandBLAS", "out"),
+    ("text-to-1000", "sklearn-sparse", "scikit-learn's transform", "new"),
+)
+
+
+def brief(cases: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield the rows of the summary."""
+    named = {case["name"]: case for case in cases}
+    for name, peer, called, step in BRIEF:
+        if name not in named:
+            continue
+        case = named[name]
+        own, other = row(case, "corekit"), row(case, peer)
+        if own is None or other is None:
+            continue
+        yield [
+            f"project {'' if case['input']['entries'] else 'dense '}{_sized(case)}",
+            f"{milliseconds(median(own, step))} ms",
+            called,
+            shown(ratios(other, own, step)),
+            _of_bound(case, own),
+        ]
+
 
 def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
     """Yield how many times as long as corekit each peer takes, and where corekit stands."""
@@ -127,8 +153,8 @@ def provenance(case: Record) -> str:
     return f"{case['date']}, commit {case['commit']}, {case['rounds']} rounds, {load}: {versions}"
 
 
-def document(paths: Sequence[Path], *, short: bool = False) -> str:
-    """Return the tables of all results files as Markdown; in short, only the ratios."""
+def document(paths: Sequence[Path]) -> str:
+    """Return the tables of all results files as Markdown."""
     pieces = []
     for path in paths:
         found = read(path)
@@ -136,8 +162,6 @@ def document(paths: Sequence[Path], *, short: bool = False) -> str:
         if not cases:
             continue
         pieces += [caption(found["machine"]), markdown(list(summary(cases)))]
-        if short:
-            continue
         pieces += [markdown(list(judged(cases)))]
         for case in cases:
             pieces += [f"**{titled(case)}**, {provenance(case)}", markdown(list(details(case)))]

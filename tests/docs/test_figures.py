@@ -12,7 +12,7 @@ import pytest
 
 from docs import pages
 
-MARK = re.compile(r"<!-- bench:([\w-]+)(?: summary)? -->")
+MARK = re.compile(r"<!-- bench:([\w-]+) -->")
 # What is measured by itself, and the program that puts its table into a page; benches/figures.py
 # does it for all others.
 STUDIES = {
