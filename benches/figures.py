@@ -36,7 +36,7 @@ from results import (
     timed,
     values,
 )
-from tables import caption, described, markdown
+from tables import caption, described, listed, markdown
 
 MARKED = re.compile(
     r"(<!-- bench:(shuffle|projection|attention|summary) -->\n).*?(<!-- /bench -->)", re.DOTALL
@@ -194,20 +194,27 @@ def rates(case: Record) -> str:
     return ", ".join(words)
 
 
-def document(paths: Sequence[Path]) -> str:
-    """Return the tables of all results files as Markdown."""
-    pieces = []
-    for path in paths:
-        found = read(path)
-        cases = found["cases"]
-        if not cases:
-            continue
-        pieces += [caption(found["machine"]), markdown(list(summary(cases)))]
-        for case in cases:
-            pieces += [f"**{_titled(case)}**, {_provenance(case)}", markdown(list(details(case)))]
-            pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
-            pieces += [f"Rates: {rates(case)}. {basis(case)}".rstrip()]
-        pieces += [markdown(list(bounds(cases)))]
+def document(cases: Sequence[Record]) -> Iterator[str]:
+    """Yield the tables of a results file as Markdown, with what belongs to them."""
+    yield markdown(summary(cases))
+    for case in cases:
+        yield f"**{_titled(case)}**, {_provenance(case)}"
+        yield markdown(details(case))
+        yield listed(notes(case))
+        yield f"Rates: {rates(case)}. {basis(case)}".rstrip()
+    yield markdown(bounds(cases))
+
+
+def documented(job: str, paths: Sequence[Path]) -> str:
+    """Return the tables of all results files of a job, each below what machine it is from."""
+    found = [read(path) for path in paths]
+    pieces = [
+        piece
+        for each in found
+        if each["cases"]
+        for piece in (caption(each["machine"]), *DOCUMENTS[job](each["cases"]))
+        if piece
+    ]
     return "\n\n".join(pieces) + "\n"
 
 
@@ -347,7 +354,7 @@ def main() -> int:
         parser.error("there are no results yet: run benches/run.py")
     target: Path | None = options.write or options.check
     if target is None:
-        found = [DOCUMENTS[job](paths[job]) for job in DOCUMENTS if paths[job]]
+        found = [documented(job, paths[job]) for job in DOCUMENTS if paths[job]]
         print("\n".join(found), end="")
         return 0
     old = target.read_text()
@@ -360,7 +367,7 @@ def main() -> int:
 
     def filled(found: re.Match[str]) -> str:
         job = found[2]
-        text = summarised(paths) if job == "summary" else DOCUMENTS[job](paths[job])
+        text = summarised(paths) if job == "summary" else documented(job, paths[job])
         return f"{found[1]}\n{text}\n{found[3]}"
 
     new = MARKED.sub(filled, old)

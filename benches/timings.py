@@ -21,6 +21,12 @@ def spread(seconds: Sequence[float]) -> Record:
     }
 
 
+def spreads(row: Record, steps: Sequence[str]) -> Record:
+    """Return the same for each of these steps that a row has."""
+    found = {step: seconds(row, step) for step in steps}
+    return {step: spread(each) for step, each in found.items() if each}
+
+
 def row(case: Record, name: str) -> Record | None:
     """Return the row of this name if it has times."""
     found = (each for each in case["rows"] if each["name"] == name and each["status"] == "ok")
@@ -66,3 +72,19 @@ def milliseconds(value: float) -> str:
     scaled = 1e3 * value
     digits = next((n for n, least in enumerate((100, 10, 0.1)) if scaled >= least), 4)
     return f"{scaled:.{digits}f}"
+
+
+def notes(case: Record) -> list[str]:
+    """Return why rows of a case have no time."""
+    return [
+        f"{each['name']}: {each['status']}: {each['reason']}"
+        for each in case["rows"]
+        if each["status"] != "ok"
+    ]
+
+
+def provenance(case: Record) -> str:
+    """Return when, from what and with what a case was run."""
+    versions = "; ".join(dict.fromkeys(each["version"] for each in case["rows"] if each["version"]))
+    load = f"load {case['load']} before"
+    return f"{case['date']}, commit {case['commit']}, {case['rounds']} rounds, {load}: {versions}"

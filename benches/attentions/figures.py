@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from aims import verdicts
 from attentions.cases import FAVOR_FEATURES
 from attentions.results import bandwidth, bound, rate, share
 from attentions.targets import gradient_peer, linear_peer, targets
 from ratios import shown, times
-from results import Record, read
-from tables import caption, markdown
-from timings import median, milliseconds, ratios, row, seconds, steady
+from results import Record
+from tables import listed, markdown
+from timings import median, milliseconds, notes, provenance, ratios, row, seconds, steady
 
 WHAT = {
     "linear": "causal",
@@ -196,15 +195,6 @@ def judged(cases: Sequence[Record]) -> Iterator[list[str]]:
     return verdicts(((_sized(case), targets(case)) for case in cases), "heads x size, tokens")
 
 
-def notes(case: Record) -> list[str]:
-    """Return why rows of a case have no time."""
-    return [
-        f"{each['name']}: {each['status']}: {each['reason']}"
-        for each in case["rows"]
-        if each["status"] != "ok"
-    ]
-
-
 def machine_rates(case: Record) -> str:
     """Return what the bound is made of as a sentence."""
     peak, moved = row(case, "fma"), bandwidth(case)
@@ -221,32 +211,21 @@ def machine_rates(case: Record) -> str:
     return f"{', '.join(words)}; reading or copying these arrays: {moved / 1e9:.0f} GB/s."
 
 
-def provenance(case: Record) -> str:
-    """Return when, from what and with what a case was run."""
-    versions = "; ".join(dict.fromkeys(each["version"] for each in case["rows"] if each["version"]))
-    load = f"load {case['load']} before"
-    return f"{case['date']}, commit {case['commit']}, {case['rounds']} rounds, {load}: {versions}"
-
-
-def document(paths: Sequence[Path]) -> str:
-    """Return the tables of all results files as Markdown."""
-    pieces = []
-    for path in paths:
-        found = read(path)
-        cases = ordered(found["cases"])
-        if not cases:
-            continue
-        pieces += [caption(found["machine"]), markdown(list(summary(cases)))]
-        for kind, table in (("step", steps), ("tail", tails)):
-            if _of(cases, kind):
-                pieces += [markdown(list(table(cases)))]
-        pieces += [markdown(list(judged(cases)))]
-        for case in cases:
-            pieces += [f"**{titled(case)}**, {provenance(case)}"]
-            pieces += [markdown(list(details(case)))] if case["kind"] == "sequence" else []
-            pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
-            pieces += [machine_rates(case)] if case["kind"] == "sequence" else []
-    return "\n\n".join(pieces) + "\n"
+def document(cases: Sequence[Record]) -> Iterator[str]:
+    """Yield the tables of a results file as Markdown, with what belongs to them."""
+    cases = ordered(cases)
+    yield markdown(summary(cases))
+    for kind, table in (("step", steps), ("tail", tails)):
+        if _of(cases, kind):
+            yield markdown(table(cases))
+    yield markdown(judged(cases))
+    for case in cases:
+        yield f"**{titled(case)}**, {provenance(case)}"
+        if case["kind"] == "sequence":
+            yield markdown(details(case))
+        yield listed(notes(case))
+        if case["kind"] == "sequence":
+            yield machine_rates(case)
 
 
 def ordered(cases: Sequence[Record]) -> list[Record]:

@@ -9,19 +9,14 @@ from __future__ import annotations
 import statistics
 
 from results import Record
-from timings import median, ratios, row, spread, steady
+from timings import median, ratios, row, spreads, steady
 
 STEPS = ("first", "new", "out")
 
 
 def summarised(row: Record) -> Record:
     """Return the medians and the spread of a row's rounds."""
-    rounds = row["rounds"]
-    summary: Record = {}
-    for step in STEPS:
-        seconds = [each[step]["seconds"] for each in rounds if step in each]
-        if seconds:
-            summary[step] = spread(seconds)
+    rounds, summary = row["rounds"], spreads(row, STEPS)
     firsts = [each["first"] for each in rounds if "first" in each]
     if firsts:
         for name in ("growth_bytes", "extra_bytes", "error"):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from aims import verdicts
 from projections.results import bound, rates
 from projections.targets import MATMULS, fitted, targets
 from ratios import shown, times
-from results import Record, read
-from tables import caption, markdown
-from timings import median, milliseconds, quickest, ratios, row, steady
+from results import Record
+from tables import listed, markdown
+from timings import median, milliseconds, notes, provenance, quickest, ratios, row, steady
 
 INPUTS = {
     "normal": "dense, N(0, 1) times log-normal column scales",
@@ -129,15 +128,6 @@ def judged(cases: Sequence[Record]) -> Iterator[list[str]]:
     return verdicts(((_sized(case), targets(case)) for case in cases), "input")
 
 
-def notes(case: Record) -> list[str]:
-    """Return why rows of a case have no time."""
-    return [
-        f"{each['name']}: {each['status']}: {each['reason']}"
-        for each in case["rows"]
-        if each["status"] != "ok"
-    ]
-
-
 def machine_rates(case: Record) -> str:
     """Return the rates that the bound is made of as a sentence."""
     found = rates(case)
@@ -146,28 +136,15 @@ def machine_rates(case: Record) -> str:
     return f"Reading X: {found[0] / 1e9:.1f} GB/s; writing Y: {found[1] / 1e9:.1f} GB/s."
 
 
-def provenance(case: Record) -> str:
-    """Return when, from what and with what a case was run."""
-    versions = "; ".join(dict.fromkeys(each["version"] for each in case["rows"] if each["version"]))
-    load = f"load {case['load']} before"
-    return f"{case['date']}, commit {case['commit']}, {case['rounds']} rounds, {load}: {versions}"
-
-
-def document(paths: Sequence[Path]) -> str:
-    """Return the tables of all results files as Markdown."""
-    pieces = []
-    for path in paths:
-        found = read(path)
-        cases = found["cases"]
-        if not cases:
-            continue
-        pieces += [caption(found["machine"]), markdown(list(summary(cases)))]
-        pieces += [markdown(list(judged(cases)))]
-        for case in cases:
-            pieces += [f"**{titled(case)}**, {provenance(case)}", markdown(list(details(case)))]
-            pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
-            pieces += [machine_rates(case)]
-    return "\n\n".join(pieces) + "\n"
+def document(cases: Sequence[Record]) -> Iterator[str]:
+    """Yield the tables of a results file as Markdown, with what belongs to them."""
+    yield markdown(summary(cases))
+    yield markdown(judged(cases))
+    for case in cases:
+        yield f"**{titled(case)}**, {provenance(case)}"
+        yield markdown(details(case))
+        yield listed(notes(case))
+        yield machine_rates(case)
 
 
 def titled(case: Record) -> str:

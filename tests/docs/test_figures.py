@@ -74,3 +74,16 @@ def test_ratios_are_of_the_rounds_that_both_have() -> None:
         "from ratios import *; print(shown(paired([30], [3, 1, 1])), paired([None, 8], [2, 4]))"
     )
     assert python("-c", program).stdout == "10.0x [2.0]\n"
+
+
+def test_rows_with_fewer_rounds_have_the_first_ones() -> None:
+    program = """
+from types import SimpleNamespace
+from turns import interleaved
+rows = [SimpleNamespace(status="ok") for _ in "abc"]
+for number, entry, row in interleaved("abc", rows, [3, 1, 3]):
+    print(number, entry, end=" ")
+    row.status = "failed" if (number, entry) == (1, "c") else row.status
+"""
+    # Each round starts one entry later; b has one round, and c fails in its second.
+    assert python("-c", program).stdout == "0 a 0 b 0 c 1 c 1 a 2 a "
