@@ -4,9 +4,9 @@
     python benches/figures.py --write FILE     put them between the markers of a Markdown file
     python benches/figures.py --check FILE     fail if what stands there is not what they are now
 
-The markers are ``<!-- bench:shuffle -->`` and ``<!-- /bench -->``, each on a line of its own;
-between ``<!-- bench:shuffle summary -->`` and its end goes the table of ratios alone. The same with
-``projection`` and ``attention``, whose tables are made in folders of their own.
+The markers are ``<!-- bench:shuffle -->`` and ``<!-- /bench -->``, each on a line of its own. The
+same with ``projection`` and ``attention``, whose tables are made in folders of their own, and with
+``summary``, a few rows of all three.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attentions.figures
 import projections.figures
+from aims import MEANING, at_most
+from ratios import shown, times
 from results import (
     RESULTS,
     Record,
@@ -28,16 +30,36 @@ from results import (
     median,
     own_task,
     quickest,
+    ratios,
     read,
     stages,
     timed,
     values,
 )
-from tables import caption, markdown
+from tables import caption, described, listed, markdown
 
 MARKED = re.compile(
-    r"(<!-- bench:(shuffle|projection|attention)( summary)? -->\n).*?(<!-- /bench -->)", re.DOTALL
+    r"(<!-- bench:(shuffle|projection|attention|summary) -->\n).*?(<!-- /bench -->)", re.DOTALL
 )
+# What the summary has of the shuffle: a case, corekit's row there, and what that is in words.
+BRIEF = (
+    ("j1-warm", "bounded", "shuffle 1 GB of JSON lines within 512 MiB"),
+    ("j1-warm", "memory", "shuffle 1 GB of JSON lines in memory"),
+    ("j100-warm", "memory", "shuffle 0.1 GB of JSON lines in memory"),
+)
+
+
+def brief(cases: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield the rows of the summary: corekit against the quickest other tool."""
+    named = {case["name"]: case for case in cases}
+    for name, role, what in BRIEF:
+        if name not in named:
+            continue
+        own, best, least = _beside(named[name], role)
+        if own is not None and best is not None:
+            seconds = median(own, "wall_seconds")
+            of_bound = _bound(least, seconds)[1]
+            yield [what, f"{seconds:.2f} s", best["tool"], _ratio(best, own), of_bound]
 
 
 def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
@@ -45,19 +67,19 @@ def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
     yield ["input", "corekit", "seconds", "MB/s", "best peer", "ratio", "bound s", "of bound"]
     for case in cases:
         for role, kind in (("bounded", "bounded"), ("memory", "in memory")):
-            for own in timed(case, tool="corekit", role=role):
-                peers = [row for row in timed(case, role=role) if row["tool"] != "corekit"]
-                best, least = quickest(peers), stages(own, case)
-                seconds = median(own, "wall_seconds")
-                yield [
-                    _input(case),
-                    f"{kind}, {_limit(own)}",
-                    f"{seconds:.2f}",
-                    _rate(case, own),
-                    f"{best['tool']} {median(best, 'wall_seconds'):.2f} s" if best else "none",
-                    _ratio(best, own) if best else "",
-                    *_bound(least and sum(stage.seconds for stage in least), seconds),
-                ]
+            own, best, least = _beside(case, role)
+            if own is None:
+                continue
+            seconds = median(own, "wall_seconds")
+            yield [
+                _input(case),
+                f"{kind}, {_limit(own)}",
+                f"{seconds:.2f}",
+                _rate(case, own),
+                f"{best['tool']} {median(best, 'wall_seconds'):.2f} s" if best else "none",
+                _ratio(best, own) if best else "",
+                *_bound(least, seconds),
+            ]
         yield from _cliff(case)
         yield from _task(case)
 
@@ -108,8 +130,16 @@ def basis(case: Record) -> str:
     task = case.get("task")
     if not task or not task["floor"]:
         return ""
-    target = f"; the target is within {task['target']}x of it" if task["target"] else ""
-    return f"Bound: {task['floor']}{target}."
+    return f"Bound: {task['floor']}{_judged(case)}."
+
+
+def _judged(case: Record) -> str:
+    """Return the target of a case and whether it is met, if it has one and was measured."""
+    needed, own, least = case["task"]["target"], own_task(case), floor(case)
+    if not needed or own is None or least is None:
+        return ""
+    judged = at_most("", needed, ratios(own, least))
+    return f"; the target of at most {needed}x is {MEANING[judged['met']]} at {_ratio(own, least)}"
 
 
 def bounds(cases: Sequence[Record]) -> Iterator[list[str]]:
@@ -164,23 +194,43 @@ def rates(case: Record) -> str:
     return ", ".join(words)
 
 
-def document(paths: Sequence[Path], *, short: bool = False) -> str:
-    """Return the tables of all results files as Markdown; in short, only the ratios."""
-    pieces = []
-    for path in paths:
-        found = read(path)
-        cases = found["cases"]
-        if not cases:
-            continue
-        pieces += [caption(found["machine"]), markdown(list(summary(cases)))]
-        if short:
-            continue
-        for case in cases:
-            pieces += [f"**{_titled(case)}**, {_provenance(case)}", markdown(list(details(case)))]
-            pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
-            pieces += [f"Rates: {rates(case)}. {basis(case)}".rstrip()]
-        pieces += [markdown(list(bounds(cases)))]
+def document(cases: Sequence[Record]) -> Iterator[str]:
+    """Yield the tables of a results file as Markdown, with what belongs to them."""
+    yield markdown(summary(cases))
+    for case in cases:
+        yield f"**{_titled(case)}**, {_provenance(case)}"
+        yield markdown(details(case))
+        yield listed(notes(case))
+        yield f"Rates: {rates(case)}. {basis(case)}".rstrip()
+    yield markdown(bounds(cases))
+
+
+def documented(job: str, paths: Sequence[Path]) -> str:
+    """Return the tables of all results files of a job, each below what machine it is from."""
+    found = [read(path) for path in paths]
+    pieces = [
+        piece
+        for each in found
+        if each["cases"]
+        for piece in (caption(each["machine"]), *DOCUMENTS[job](each["cases"]))
+        if piece
+    ]
     return "\n\n".join(pieces) + "\n"
+
+
+def summarised(paths: Mapping[str, Sequence[Path]]) -> str:
+    """Return a few rows of every job as one table, and the machines that they are from.
+
+    Of several machines the last by name: processors count their families upwards.
+    """
+    rows = [["what", "corekit", "other tool", "ratio", "of bound"]]
+    machines: dict[str, list[str]] = {}
+    for job, briefly in BRIEFS.items():
+        found = read(paths[job][-1])
+        rows += briefly(found["cases"])
+        machines.setdefault(described(found["machine"]), []).append(job)
+    told = "; ".join(f"{' and '.join(jobs)}: {machine}" for machine, jobs in machines.items())
+    return f"{markdown(rows)}\n\n{told[0].upper()}{told[1:]}.\n"
 
 
 def _provenance(case: Record) -> str:
@@ -212,15 +262,21 @@ def _peak(row: Record) -> str:
 
 
 def _bound(least: float | None, seconds: float) -> list[str]:
-    return [f"{least:.2f}", f"{seconds / least:.2f}x"] if least else ["", ""]
+    return [f"{least:.2f}", f"{times(seconds / least)}x"] if least else ["", ""]
 
 
 def _ratio(other: Record, own: Record) -> str:
-    """Return how many times as long the other took, by the medians, and the range over rounds."""
-    ratio = median(other, "wall_seconds") / median(own, "wall_seconds")
-    pairs = zip(values(other, "wall_seconds"), values(own, "wall_seconds"), strict=False)
-    rounds = [theirs / ours for theirs, ours in pairs]
-    return f"{ratio:.2f}x" + (f" ({min(rounds):.2f}-{max(rounds):.2f})" if len(rounds) > 1 else "")
+    """Return how many times as long the other took."""
+    return shown(ratios(other, own))
+
+
+def _beside(case: Record, role: str) -> tuple[Record | None, Record | None, float | None]:
+    """Return corekit's row in a role, the quickest of the others, and the bound's seconds."""
+    rows = timed(case, role=role)
+    own = next((row for row in rows if row["tool"] == "corekit"), None)
+    least = stages(own, case) if own else None
+    best = quickest(row for row in rows if row["tool"] != "corekit")
+    return own, best, sum(stage.seconds for stage in least) if least else None
 
 
 def _against_own(case: Record, row: Record) -> str:
@@ -245,9 +301,6 @@ def _task(case: Record) -> Iterator[list[str]]:
     else:
         parts = stages(own, case)
         of_bound = _bound(parts and sum(stage.seconds for stage in parts), seconds)
-    target = case["task"]["target"]
-    if target and of_bound[1]:
-        of_bound[1] += f", target {target}x"
     free = "" if best is None or best["limit_bytes"] else " without limit"
     yield [
         _input(case),
@@ -263,15 +316,14 @@ def _task(case: Record) -> Iterator[list[str]]:
 def _cliff(case: Record) -> Iterator[list[str]]:
     pair = sorted(timed(case, role="cliff"), key=lambda row: int(row["limit_bytes"]))
     if len(pair) == 2:
-        below, above = (median(row, "wall_seconds") for row in pair)
         limits = " against ".join(map(_limit, pair))
         yield [
             _input(case),
             f"no cliff: {limits}",
-            f"{below:.2f}",
+            f"{median(pair[0], 'wall_seconds'):.2f}",
             _rate(case, pair[0]),
-            f"corekit {above:.2f} s",
-            f"{below / above:.2f}x the time",
+            f"corekit {median(pair[1], 'wall_seconds'):.2f} s",
+            f"{_ratio(*pair)} the time",
             "",
             "",
         ]
@@ -281,6 +333,11 @@ DOCUMENTS = {
     "shuffle": document,
     "projection": projections.figures.document,
     "attention": attentions.figures.document,
+}
+BRIEFS = {
+    "shuffle": brief,
+    "projection": projections.figures.brief,
+    "attention": attentions.figures.brief,
 }
 
 
@@ -297,20 +354,21 @@ def main() -> int:
         parser.error("there are no results yet: run benches/run.py")
     target: Path | None = options.write or options.check
     if target is None:
-        found = [DOCUMENTS[job](paths[job]) for job in DOCUMENTS if paths[job]]
+        found = [documented(job, paths[job]) for job in DOCUMENTS if paths[job]]
         print("\n".join(found), end="")
         return 0
     old = target.read_text()
     marked = {match[2] for match in MARKED.finditer(old)}
     if not marked:
         parser.error(f"{target} has no <!-- bench:shuffle --> ... <!-- /bench -->")
-    for job in sorted(marked):
+    for job in DOCUMENTS if "summary" in marked else sorted(marked):
         if not paths[job]:
             parser.error(f"{target} wants results of the {job}, of which there are none yet")
 
     def filled(found: re.Match[str]) -> str:
-        text = DOCUMENTS[found[2]](paths[found[2]], short=bool(found[3]))
-        return f"{found[1]}\n{text}\n{found[4]}"
+        job = found[2]
+        text = summarised(paths) if job == "summary" else documented(job, paths[job])
+        return f"{found[1]}\n{text}\n{found[3]}"
 
     new = MARKED.sub(filled, old)
     if options.write:

@@ -53,6 +53,15 @@ def commit(repository: Path) -> str:
     return f"{head}+" if head and changed else head or "unknown"
 
 
+def refuse_changed(commit: str, otherwise: str = "") -> None:
+    """Stop where figures would be kept of sources that no commit holds."""
+    if commit.endswith("+"):
+        raise SystemExit(
+            f"the sources differ from commit {commit[:-1]}, and figures that are kept must be "
+            f"those of a commit: commit the changes first{otherwise}"
+        )
+
+
 def _git(repository: Path, *words: str) -> str:
     try:
         done = subprocess.run(

@@ -565,6 +565,8 @@ def _error_panel(found: Record) -> Iterator[str]:
 
 def run(wheel: Path | None, directory: Path) -> int:
     """Measure in the peers' environment; write the results and the plot."""
+    commit = machine.commit(REPOSITORY)
+    machine.refuse_changed(commit)
     corekit = pinned.unpacked(wheel or pinned.newest_wheel(REPOSITORY), directory / "corekit")
     try:
         python = _python(PeerEnvironment(directory / "env"))
@@ -580,7 +582,7 @@ def run(wheel: Path | None, directory: Path) -> int:
     found: Record = {
         "job": "projection-quality",
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
-        "commit": machine.commit(REPOSITORY),
+        "commit": commit,
         "machine": machine.describe(directory),
         **json.loads(told),
     }

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import machine
+from ratios import paired
 from roofline import Rates, Stage, Traffic, bound
 
 RESULTS = Path(__file__).parent / "results"
@@ -30,12 +32,19 @@ def read(path: Path, job: str = "shuffle") -> Record:
     return found
 
 
-def add(path: Path, machine: Record, case: Record, job: str = "shuffle") -> None:
+def refuse_changed(path: Path, commit: str) -> None:
+    """Stop where a results file of the repository would get figures of sources not committed."""
+    if path.resolve().parent == RESULTS.resolve():
+        machine.refuse_changed(commit, ", or name another file by --output")
+
+
+def add(path: Path, facts: Record, case: Record, job: str = "shuffle") -> None:
     """Put a case into a job's results file, in place of the one it had under that name."""
+    refuse_changed(path, case["commit"])
     found = read(path, job)
-    if found["machine"] not in ({}, machine):
+    if found["machine"] not in ({}, facts):
         raise SystemExit(f"{path.name} holds results of another machine: {found['machine']}")
-    found["machine"] = machine
+    found["machine"] = facts
     names = [known["name"] for known in found["cases"]]
     if case["name"] in names:
         found["cases"][names.index(case["name"])] = case
@@ -64,6 +73,11 @@ def values(row: Record, key: str) -> list[float]:
 def median(row: Record, key: str) -> float:
     """Return the median of one measured quantity."""
     return statistics.median(values(row, key))
+
+
+def ratios(other: Record, own: Record) -> list[float]:
+    """Return how many times as long another row took, in each round that both have."""
+    return paired(values(other, "wall_seconds"), values(own, "wall_seconds"))
 
 
 def cpu_seconds(row: Record) -> float:

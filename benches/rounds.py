@@ -1,9 +1,4 @@
-"""Run a case: rounds interleaved over its tools, every output verified before its time counts.
-
-All tools take their turn in each round, and each round starts one tool later than the one before,
-so that a noisy minute or a predecessor that fills the memory does not always hit the same tool. A
-tool that fails once is not run again: its row is red and has no time.
-"""
+"""Run a case: rounds interleaved over its tools, every output verified before its time counts."""
 
 from __future__ import annotations
 
@@ -18,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import page_cache
+import turns
 import verify
 from cases import SHARDS, Case, Entry
 from corpora import CorpusFile
@@ -42,20 +38,27 @@ REPORT_KEYS = (
 )
 
 
-@dataclass
-class Row:
+@dataclass(kw_only=True)
+class Row(turns.Row):
     """One entry of a case with all its rounds, as the results file holds it."""
 
-    tool: str
-    role: str
     limit_bytes: int | None
-    status: str = "ok"  # or "failed", "absent"
-    reason: str | None = None
     command: str | None = None
     idle_memory_bytes: int = 0  # of the tool loaded but not at work
-    rounds: list[dict[str, Any]] = field(default_factory=list)
     report: dict[str, Any] | None = None  # corekit's own, of the last round
     remark: str | None = None  # what a reader of its time must know
+
+    def called(self) -> str:
+        """Return which row of its case this is."""
+        return f"{self.tool} @ {self.limit_bytes >> 20} MiB" if self.limit_bytes else self.tool
+
+    def told(self) -> str:
+        """Return the last round in words."""
+        last = self.rounds[-1]
+        return (
+            f"{last['wall_seconds']:.2f} s + fsync {last['fsync_seconds']:.2f} s, "
+            f"{last['peak_memory_bytes'] / 1e6:.0f} MB"
+        )
 
 
 class FailedError(Exception):
@@ -88,20 +91,19 @@ class Bench:
         self, case: Case, corpus: CorpusFile, sources: tuple[Path, ...], rounds: int
     ) -> list[Row]:
         """Run all entries of a case for their number of rounds and return their rows."""
-        rows = [Row(entry.tool, entry.role, entry.limit_bytes) for entry in case.entries]
-        turns = list(zip(case.entries, rows, strict=True))
+        rows = [
+            Row(tool=entry.tool, role=entry.role, limit_bytes=entry.limit_bytes)
+            for entry in case.entries
+        ]
         setting = _Setting(case, corpus, sources)
-        for number in range(rounds):
-            start = number % len(turns)
-            for entry, row in turns[start:] + turns[:start]:
-                if number >= entry.rounds(rounds) or row.status != "ok":
-                    continue
-                tool = self.tools[entry.tool]
-                if isinstance(tool, AbsentError):
-                    row.status, row.reason = "absent", str(tool)
-                else:
-                    self._turn(tool, entry, row, setting)
-                self.say(_line(case, number, row))
+        each = [entry.rounds(rounds) for entry in case.entries]
+        for number, entry, row in turns.interleaved(case.entries, rows, each):
+            tool = self.tools[entry.tool]
+            if isinstance(tool, AbsentError):
+                row.give_up("absent", str(tool))
+            else:
+                self._turn(tool, entry, row, setting)
+            self.say(row.line(case.name, number))
         return rows
 
     def _turn(self, tool: Tool, entry: Entry, row: Row, setting: _Setting) -> None:
@@ -130,8 +132,7 @@ class Bench:
                 job.target.unlink()
             row.rounds.append(self._once(tool, row, job, setting))
         except FailedError as error:
-            row.status, row.reason = "failed", scrub(str(error), job)
-            row.rounds.clear()
+            row.give_up("failed", scrub(str(error), job))
         finally:
             shutil.rmtree(place)
 
@@ -281,15 +282,3 @@ def _complaint(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     telling = [line for line in lines if "error" in line.lower()] or lines[-1:] or ["no reason"]
     return telling[0][:200]
-
-
-def _line(case: Case, number: int, row: Row) -> str:
-    limit = f" @ {row.limit_bytes >> 20} MiB" if row.limit_bytes else ""
-    head = f"{case.name} round {number + 1}: {row.tool}{limit}"
-    if row.status != "ok":
-        return f"{head}: {row.status}: {row.reason}"
-    last = row.rounds[-1]
-    return (
-        f"{head}: {last['wall_seconds']:.2f} s + fsync {last['fsync_seconds']:.2f} s, "
-        f"{last['peak_memory_bytes'] / 1e6:.0f} MB"
-    )

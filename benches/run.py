@@ -10,12 +10,12 @@ import datetime as dt
 import os
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import attentions.command
+import commands
 import corpora
 import figures
 import machine
@@ -28,10 +28,6 @@ from peers import Tool, registry
 from roofline import Codecs, measure_codecs, measure_rates
 from rounds import Bench
 from tables import plain
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-DIRECTORY = REPOSITORY / "build" / "bench"
-
 
 # Free space wanted beside the corpora, in sizes of the largest one: the output, scratch (sort's may
 # be a good deal larger than its input), and room for the file system to work well.
@@ -49,7 +45,9 @@ def _shuffle(options: argparse.Namespace) -> int:
     suite, complete = _selected(SUITES[options.suite], options.only)
     directory: Path = options.dir.resolve()
     program: Path = options.corekit or Path(sys.executable).with_name("corekit")
-    path = options.output or _results_path(directory, keep=complete and suite.name != "smoke")
+    keep = complete and suite.name != "smoke"
+    path = options.output or commands.results_path("shuffle", directory, keep=keep)
+    results.refuse_changed(path, machine.commit(commands.REPOSITORY))
     _check_room(suite, directory)
 
     threads = machine.cpus()
@@ -66,12 +64,12 @@ def _shuffle(options: argparse.Namespace) -> int:
         for case in suite.cases
     }
     facts = machine.describe(directory)
-    bench = Bench(directory, tools, zstd, threads, _say)
+    bench = Bench(directory, tools, zstd, threads, commands.say)
     finished: list[results.Record] = []
     for case in suite.cases:
         load, file = machine.load(), files[case.corpus]
         # Before each case, for neighbours on a shared host make them drift within minutes.
-        _say(f"{case.name}: measuring the machine's rates")
+        commands.say(f"{case.name}: measuring the machine's rates")
         sources = stored[case.corpus, case.task.storage]
         rates = isolated(measure_rates, directory, threads)
         codecs = _codecs(case, file, sources, zstd)
@@ -82,7 +80,7 @@ def _shuffle(options: argparse.Namespace) -> int:
                 "name": case.name,
                 "suite": suite.name,
                 "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
-                "commit": machine.commit(REPOSITORY),
+                "commit": machine.commit(commands.REPOSITORY),
                 "build": _build(program),
                 "versions": {row.tool: _version(tools[row.tool]) for row in rows},
                 "load": load,
@@ -100,8 +98,8 @@ def _shuffle(options: argparse.Namespace) -> int:
         # After each case: an interrupted run keeps those that it has finished.
         results.add(path, facts, finished[-1])
     _print(finished)
-    _say(f"written to {os.path.relpath(path)}")
-    return 1 if any(_is_bad(row) for case in finished for row in case["rows"]) else 0
+    commands.say(f"written to {os.path.relpath(path)}")
+    return commands.status(finished)
 
 
 def _options() -> argparse.Namespace:
@@ -120,22 +118,14 @@ def _options() -> argparse.Namespace:
 
 
 def _add_shuffle(jobs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = jobs.add_parser("shuffle", help="shuffling files", allow_abbrev=False)
-    size = parser.add_mutually_exclusive_group()
-    for name, words in (
-        ("short", "3 rounds on 1 GB, about 35 minutes on 2 cores (the default)"),
-        ("full", "5 rounds, and 4 GB too"),
-        ("smoke", "a quick look whether the bench itself works, on 100 MB"),
-    ):
-        size.add_argument(f"--{name}", dest="suite", action="store_const", const=name, help=words)
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cases and tools")
-    parser.add_argument("--rounds", type=int, help="instead of the suite's number")
-    parser.add_argument(
-        "--dir", type=Path, default=REPOSITORY / "build" / "bench", help="for files"
-    )
+    sizes = {
+        "short": "3 rounds on 1 GB, about 35 minutes on 2 cores (the default)",
+        "full": "5 rounds, and 4 GB too",
+        "smoke": "a quick look whether the bench itself works, on 100 MB",
+    }
+    parser = commands.add_job(jobs, "shuffle", "shuffling files", sizes, _shuffle)
     parser.add_argument("--corekit", type=Path, help="default: beside this interpreter")
     parser.add_argument("--output", type=Path, help="results file; default: by kind of machine")
-    parser.set_defaults(suite="short", run=_shuffle, parser=parser)
 
 
 def _names(suite: Suite) -> list[str]:
@@ -154,12 +144,6 @@ def _selected(suite: Suite, only: Sequence[str]) -> tuple[Suite, bool]:
         for case in cases
     ]
     return replace(suite, cases=tuple(case for case in kept if case.entries)), False
-
-
-def _results_path(directory: Path, *, keep: bool) -> Path:
-    """Return where results go: into the repository only if all tools of a case were timed."""
-    place = results.RESULTS if keep else directory
-    return place / f"shuffle-{machine.slug(directory)}.json"
 
 
 def _check_room(suite: Suite, directory: Path) -> None:
@@ -188,7 +172,7 @@ def _possible(suite: Suite, tools: Mapping[str, Tool | AbsentError]) -> Suite:
     for case in suite.cases:
         tool = tools[case.entries[0].tool]
         if case.task.product == "batches" and isinstance(tool, AbsentError):
-            _say(f"{case.name}: left out: {tool}")
+            commands.say(f"{case.name}: left out: {tool}")
         else:
             kept.append(case)
     return replace(suite, cases=tuple(kept))
@@ -230,7 +214,7 @@ def _tools(
             tools[name] = finders[name]()
         except AbsentError as error:
             tools[name] = error
-            _say(f"absent: {name}: {error}")
+            commands.say(f"absent: {name}: {error}")
     return tools
 
 
@@ -245,29 +229,15 @@ def _build(corekit: Path) -> dict[str, str]:
     return {name: told[name] for name in ("version", "build", "python", "simd") if name in told}
 
 
-def _is_bad(row: results.Record) -> bool:
-    """Tell whether a row fails the bench: a peer may be absent, corekit may not."""
-    status: str = row["status"]
-    return status == "failed" or (row["tool"].startswith("corekit") and status != "ok")
-
-
 def _print(cases: Sequence[results.Record]) -> None:
     print(f"\n{plain(list(figures.summary(cases)))}")
-    red = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for case in cases:
         print(f"\n{case['name']}")
-        table = plain(list(figures.details(case))).splitlines()
-        print(table[0])
-        for line, row in zip(table[1:], case["rows"], strict=True):
-            print(f"\x1b[31m{line}\x1b[0m" if red and _is_bad(row) else line)
+        commands.show(figures.details(case), case["rows"])
         for note in figures.notes(case):
             print(note)
         print(f"{figures.rates(case)}. {figures.basis(case)}".rstrip())
     print(f"\n{plain(list(figures.bounds(cases)))}\n")
-
-
-def _say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

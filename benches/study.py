@@ -52,10 +52,12 @@ class Study:
 
     def run(self) -> int:
         """Measure; write the results and the plot."""
+        commit = machine.commit(REPOSITORY)
+        machine.refuse_changed(commit)
         found: Record = {
             "job": self.name,
             "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
-            "commit": machine.commit(REPOSITORY),
+            "commit": commit,
             "machine": machine.describe(REPOSITORY),
             "versions": {
                 "python": platform.python_version(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -19,17 +19,28 @@ def plain(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Iterable[Sequence[str]]) -> str:
     """Return the same as Markdown."""
-    ruled = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
+    head, *rest = rows
+    ruled = [head, ["---", *["---:"] * (len(head) - 1)], *rest]
     return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
 
 
-def caption(machine: dict[str, Any]) -> str:
-    """Return what kind of machine the figures below come from."""
+def listed(notes: Sequence[str]) -> str:
+    """Return notes as a list in Markdown; "" of none."""
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def described(machine: dict[str, Any]) -> str:
+    """Return what kind of machine figures come from."""
     kind = "virtual machine" if machine["virtual"] else "machine"
     return (
-        f"{kind.capitalize()} with {machine['cpus']} CPUs ({machine['cpu']}), "
-        f"{machine['memory_gib']:.0f} GiB, {machine['filesystem']}, "
-        f"{machine['system']} {machine['kernel']}:"
+        f"{kind} with {machine['cpus']} CPUs ({machine['cpu']}), {machine['memory_gib']:.0f} GiB, "
+        f"{machine['filesystem']}, {machine['system']} {machine['kernel']}"
     )
+
+
+def caption(machine: dict[str, Any]) -> str:
+    """Return the same as a line above figures."""
+    words = described(machine)
+    return f"{words[0].upper()}{words[1:]}:"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from ratios import paired
 from results import Record
 
 
@@ -20,6 +21,12 @@ def spread(seconds: Sequence[float]) -> Record:
     }
 
 
+def spreads(row: Record, steps: Sequence[str]) -> Record:
+    """Return the same for each of these steps that a row has."""
+    found = {step: seconds(row, step) for step in steps}
+    return {step: spread(each) for step, each in found.items() if each}
+
+
 def row(case: Record, name: str) -> Record | None:
     """Return the row of this name if it has times."""
     found = (each for each in case["rows"] if each["name"] == name and each["status"] == "ok")
@@ -29,6 +36,19 @@ def row(case: Record, name: str) -> Record | None:
 def seconds(row: Record, step: str) -> list[float]:
     """Return the seconds of a step in all rounds that have it."""
     return [each[step]["seconds"] for each in row["rounds"] if step in each]
+
+
+def ratios(
+    above: Record | None, below: Record | None, step: str, other: str | None = None
+) -> list[float]:
+    """Return the ratios of a row's step to another row's, which may be another step."""
+    if above is None or below is None:
+        return []
+    return paired(_by_round(above, step), _by_round(below, other or step))
+
+
+def _by_round(row: Record, step: str) -> list[float | None]:
+    return [each[step]["seconds"] if step in each else None for each in row["rounds"]]
 
 
 def median(row: Record, step: str) -> float:
@@ -54,6 +74,17 @@ def milliseconds(value: float) -> str:
     return f"{scaled:.{digits}f}"
 
 
-def times(ratio: float) -> str:
-    """Return a ratio with about three figures."""
-    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"
+def notes(case: Record) -> list[str]:
+    """Return why rows of a case have no time."""
+    return [
+        f"{each['name']}: {each['status']}: {each['reason']}"
+        for each in case["rows"]
+        if each["status"] != "ok"
+    ]
+
+
+def provenance(case: Record) -> str:
+    """Return when, from what and with what a case was run."""
+    versions = "; ".join(dict.fromkeys(each["version"] for each in case["rows"] if each["version"]))
+    load = f"load {case['load']} before"
+    return f"{case['date']}, commit {case['commit']}, {case['rounds']} rounds, {load}: {versions}"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from attentions.cases import FAVOR_FEATURES, SHORT
+from aims import verdicts
+from attentions.cases import FAVOR_FEATURES
 from attentions.results import bandwidth, bound, rate, share
-from attentions.targets import gradient_peer, linear_peer
-from results import Record, read
-from tables import caption, markdown
-from timings import median, milliseconds, row, seconds, steady, times
+from attentions.targets import gradient_peer, linear_peer, targets
+from ratios import shown, times
+from results import Record
+from tables import listed, markdown
+from timings import median, milliseconds, notes, provenance, ratios, row, seconds, steady
 
-MEANING = {True: "met", False: "missed", None: "not measured"}
 WHAT = {
     "linear": "causal",
     "scalar-decay": "causal, a decay a head",
@@ -25,6 +26,28 @@ WHAT = {
     "plain-step": "no map",
     "none": "",
 }
+BRIEF = "16x128-8192"  # the case that the summary of all suites has
+
+
+def brief(cases: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield the rows of the summary: corekit's causal form beside torch's two."""
+    case = next((case for case in cases if case["name"] == BRIEF), None)
+    own = row(case, "corekit") if case else None
+    least = bound(case, own) if case and own else None
+    if case is None or own is None or least is None:
+        return
+    linear, softmax = linear_peer(case), row(case, "torch-sdpa")
+    for peer, step, name in (
+        (linear, _step(linear), "linear attention in torch, quickest of four"),
+        (softmax, "new", "torch's softmax attention"),
+    ):
+        yield [
+            f"attend, causal: {titled(case)}",
+            f"{milliseconds(median(own, step))} ms",
+            name,
+            _ratio(peer, own, step),
+            f"{times(median(own, steady(own)) / least)}x",
+        ]
 
 
 def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
@@ -53,7 +76,7 @@ def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
             f"{rate(own) / 1e9:.0f}",
             _shared(case, own),
             _tokens(case, own),
-            _ratio(peer, own, "out" if peer and "out" in peer["summary"] else "new"),
+            _ratio(peer, own, _step(peer)),
             _ratio(row(case, "torch-sdpa"), own, "new"),
             _ratio(_jax(case), own, "new"),
             _ratio(row(case, "torch-einsum"), row(case, "corekit-full"), "new"),
@@ -167,24 +190,9 @@ def details(case: Record) -> Iterator[list[str]]:
         ]
 
 
-def targets(cases: Sequence[Record]) -> Iterator[list[str]]:
+def judged(cases: Sequence[Record]) -> Iterator[list[str]]:
     """Yield every target with what was measured."""
-    yield ["heads x size, tokens", "target", "measured (rounds)", "met"]
-    for case in cases:
-        for each in case["targets"]:
-            value, ends = each["measured"], each["range"]
-            shown = "" if value is None else f"{value:.2f}"
-            shown += f" ({ends[0]:.2f}-{ends[1]:.2f})" if ends else ""
-            yield [_sized(case), f"{each['needed']} {each['what']}", shown, MEANING[each["met"]]]
-
-
-def notes(case: Record) -> list[str]:
-    """Return why rows of a case have no time."""
-    return [
-        f"{each['name']}: {each['status']}: {each['reason']}"
-        for each in case["rows"]
-        if each["status"] != "ok"
-    ]
+    return verdicts(((_sized(case), targets(case)) for case in cases), "heads x size, tokens")
 
 
 def machine_rates(case: Record) -> str:
@@ -203,35 +211,21 @@ def machine_rates(case: Record) -> str:
     return f"{', '.join(words)}; reading or copying these arrays: {moved / 1e9:.0f} GB/s."
 
 
-def provenance(case: Record) -> str:
-    """Return when, from what and with what a case was run."""
-    versions = "; ".join(dict.fromkeys(each["version"] for each in case["rows"] if each["version"]))
-    load = f"load {case['load']} before"
-    return f"{case['date']}, commit {case['commit']}, {case['rounds']} rounds, {load}: {versions}"
-
-
-def document(paths: Sequence[Path], *, short: bool = False) -> str:
-    """Return the tables of all results files as Markdown; in short, only the ratios."""
-    pieces = []
-    for path in paths:
-        found = read(path)
-        cases = ordered(found["cases"])
-        if not cases:
-            continue
-        long = [case for case in cases if case["shape"]["length"] >= SHORT]
-        pieces += [caption(found["machine"]), markdown(list(summary(long if short else cases)))]
-        if short:
-            continue
-        for kind, table in (("step", steps), ("tail", tails)):
-            if _of(cases, kind):
-                pieces += [markdown(list(table(cases)))]
-        pieces += [markdown(list(targets(cases)))]
-        for case in cases:
-            pieces += [f"**{titled(case)}**, {provenance(case)}"]
-            pieces += [markdown(list(details(case)))] if case["kind"] == "sequence" else []
-            pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
-            pieces += [machine_rates(case)] if case["kind"] == "sequence" else []
-    return "\n\n".join(pieces) + "\n"
+def document(cases: Sequence[Record]) -> Iterator[str]:
+    """Yield the tables of a results file as Markdown, with what belongs to them."""
+    cases = ordered(cases)
+    yield markdown(summary(cases))
+    for kind, table in (("step", steps), ("tail", tails)):
+        if _of(cases, kind):
+            yield markdown(table(cases))
+    yield markdown(judged(cases))
+    for case in cases:
+        yield f"**{titled(case)}**, {provenance(case)}"
+        if case["kind"] == "sequence":
+            yield markdown(details(case))
+        yield listed(notes(case))
+        if case["kind"] == "sequence":
+            yield machine_rates(case)
 
 
 def ordered(cases: Sequence[Record]) -> list[Record]:
@@ -271,6 +265,11 @@ def _jax(case: Record) -> Record | None:
     return min(found, key=lambda each: median(each, "new"), default=None)
 
 
+def _step(peer: Record | None) -> str:
+    """Return the step by which a causal peer is compared: into arrays that it has, if it can."""
+    return "out" if peer and "out" in peer["summary"] else "new"
+
+
 def _same_step(case: Record, each: Record) -> Record | None:
     """Return corekit's row of the same form with as many threads."""
     wanted = ("corekit-step", each["computes"], each["threads"])
@@ -284,7 +283,7 @@ def _same_step(case: Record, each: Record) -> Record | None:
 
 def _shared(case: Record, each: Record) -> str:
     found = share(case, each)
-    return f"{100 * found[0]:.0f} %" if found else ""
+    return f"{100 * statistics.median(found):.0f} %" if found else ""
 
 
 def _tokens(case: Record, each: Record) -> str:
@@ -292,11 +291,7 @@ def _tokens(case: Record, each: Record) -> str:
 
 
 def _ratio(other: Record | None, own: Record | None, step: str) -> str:
-    """Return how many times as long the other takes, and the range over the rounds."""
-    if other is None or own is None:
+    """Return how many times as long the other takes."""
+    if own is None:
         return ""
-    mine = step if step in own["summary"] else steady(own)
-    pairs = zip(seconds(other, step), seconds(own, mine), strict=False)
-    rounds = [theirs / ours for theirs, ours in pairs]
-    ends = f" ({times(min(rounds))}-{times(max(rounds))})" if len(rounds) > 1 else ""
-    return f"{times(median(other, step) / median(own, mine))}x{ends}"
+    return shown(ratios(other, own, step, step if step in own["summary"] else steady(own)))

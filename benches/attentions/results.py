@@ -1,7 +1,7 @@
 """The results file: what it holds, how it is written, and the figures that follow from it.
 
-A case holds everything needed to read it: date, commit, versions, every round of every row, their
-medians and spread, and what became of the targets. Cases may be run again one by one.
+A case holds everything needed to read it: date, commit, versions, every round of every row, and
+their medians and spread. Cases may be run again one by one.
 """
 
 from __future__ import annotations
@@ -9,19 +9,14 @@ from __future__ import annotations
 import statistics
 
 from results import Record
-from timings import median, row, spread, steady
+from timings import median, ratios, row, spreads, steady
 
 STEPS = ("first", "new", "out")
 
 
 def summarised(row: Record) -> Record:
     """Return the medians and the spread of a row's rounds."""
-    rounds = row["rounds"]
-    summary: Record = {}
-    for step in STEPS:
-        seconds = [each[step]["seconds"] for each in rounds if step in each]
-        if seconds:
-            summary[step] = spread(seconds)
+    rounds, summary = row["rounds"], spreads(row, STEPS)
     firsts = [each["first"] for each in rounds if "first" in each]
     if firsts:
         for name in ("growth_bytes", "extra_bytes", "error"):
@@ -52,21 +47,12 @@ def peak(case: Record, each: Record) -> Record | None:
     return row(case, "fma" if each["threads"] > 1 else "fma-one-thread")
 
 
-def share(case: Record, each: Record) -> tuple[float, list[float]] | None:
-    """Return the share of the peak that a row reaches: by the medians, and in every round."""
-    least = peak(case, each)
-    if least is None or not each["flops"]:
-        return None
+def share(case: Record, each: Record) -> list[float]:
+    """Return the share of the peak that a row reaches, in every round."""
+    if not each["flops"]:
+        return []
     # The seconds of a peak are those of one operation.
-    step = steady(each)
-    pairs = [
-        (mine[step]["seconds"], peaks["new"]["seconds"])
-        for mine, peaks in zip(each["rounds"], least["rounds"], strict=False)
-    ]
-    return (
-        float(each["flops"] * median(least, "new") / median(each, step)),
-        [each["flops"] * best / mine for mine, best in pairs],
-    )
+    return [each["flops"] * ratio for ratio in ratios(peak(case, each), each, "new", steady(each))]
 
 
 def bandwidth(case: Record) -> float | None:

@@ -1,18 +1,19 @@
 """The targets that the project has set itself, each with what was measured and whether it is met.
 
 Calls that are given their output are compared with calls that are given it, and calls that allocate
-with calls that allocate, where a peer knows nothing else. A range is that of the rounds.
+with calls that allocate, where a peer knows nothing else. What is judged is the median of the
+rounds, and a range is theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from aims import Found, at_least, at_most, ratios, target
+from aims import at_least, at_most, target
 from attentions.cases import LONG, SHORT
 from attentions.results import share
 from results import Record
-from timings import median, quickest, row
+from timings import quickest, ratios, row, seconds
 
 MIB = 1 << 20
 TORCH = ("torch-chunk-64", "torch-chunk-128", "torch-loop-64", "torch-loop-128")
@@ -91,29 +92,27 @@ def _sequence(case: Record) -> Iterator[Record]:
     yield from _memory(case, own, gradient)
     avx2 = row(case, "corekit-avx2")
     wide = own is not None and str(own["version"]).endswith("avx512")
-    rates: Found = ratios(own, avx2, "out") if wide else (None, [])
+    rates = ratios(own, avx2, "out") if wide else []
     yield at_least("of the rate of AVX-512: AVX2", 0.45, rates)
 
 
 def _memory(case: Record, own: Record | None, gradient: Record | None) -> Iterator[Record]:
     threads = case["threads"]
-    size: Found = (None, [])
-    if own is not None:
-        size = own["summary"]["first"]["extra_bytes"] / MIB / threads, []
+    size = [own["summary"]["first"]["extra_bytes"] / MIB / threads] if own is not None else []
     yield target("MiB a thread beyond the output", "<", 1.0, size)
-    size = (None, [])
+    size = []
     if gradient is not None:
         # The forward pass has an output beside the gradients.
         arrays = gradient["bytes"] / 8
         extra = gradient["summary"]["first"]["extra_bytes"] - arrays
-        size = max(0.0, extra) / (3 * arrays), []
+        size = [max(0.0, extra) / (3 * arrays)]
     yield at_most("of the bytes of q, k and v: gradient", 1.0, size)
 
 
 def _step(case: Record) -> Iterator[Record]:
     own = row(case, "corekit")
     if case["name"] == "overhead":
-        micros: Found = (1e6 * median(own, "out"), _each(own, 1e6)) if own else (None, [])
+        micros = [1e6 * each for each in seconds(own, "out")] if own else []
         yield at_most("microseconds a call", 3.0, micros)
         return
     for name, words in (("", "one thread"), ("-2-threads", "two threads")):
@@ -121,29 +120,16 @@ def _step(case: Record) -> Iterator[Record]:
         yield at_least(
             f"x torch in place: {words}", 4.0, ratios(torch, row(case, f"corekit{name}"), "out")
         )
-    rates: Found = (None, [])
-    if own is not None:
-        moved = own["bytes"] / 1e9
-        rates = moved / median(own, "out"), [moved / each for each in _each(own, 1.0)]
+    rates = [own["bytes"] / 1e9 / each for each in seconds(own, "out")] if own else []
     yield at_least("GB/s of state: one thread", STATE_BYTES_PER_SECOND / 1e9, rates)
 
 
 def _tail(case: Record) -> Iterator[Record]:
     own = row(case, "corekit")
-    found: Found = (None, [])
-    if own is not None:
-        rounds = [
-            each["tail"]["all"]["99.9"] / each["tail"]["one"]["99.9"] for each in own["rounds"]
-        ]
-        tail = own["summary"]["tail"]
-        found = tail["all"]["99.9"] / tail["one"]["99.9"], rounds
+    tails = [each["tail"] for each in own["rounds"]] if own else []
+    found = [tail["all"]["99.9"] / tail["one"]["99.9"] for tail in tails]
     yield at_most("x the p99.9 of one thread: two threads", 2.0, found)
 
 
-def _share(case: Record, each: Record | None) -> Found:
-    found = share(case, each) if each is not None else None
-    return found or (None, [])
-
-
-def _each(row: Record, scale: float) -> list[float]:
-    return [scale * each["out"]["seconds"] for each in row["rounds"]]
+def _share(case: Record, each: Record | None) -> list[float]:
+    return share(case, each) if each is not None else []

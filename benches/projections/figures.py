@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from aims import verdicts
 from projections.results import bound, rates
-from projections.targets import MATMULS
-from results import Record, read
-from tables import caption, markdown
-from timings import median, milliseconds, quickest, row, seconds, steady, times
+from projections.targets import MATMULS, fitted, targets
+from ratios import shown, times
+from results import Record
+from tables import listed, markdown
+from timings import median, milliseconds, notes, provenance, quickest, ratios, row, steady
 
 INPUTS = {
     "normal": "dense, N(0, 1) times log-normal column scales",
     "zipf": "CSR, Zipf's law, tf-idf",
     "text": "CSR, the standard library's sources, tf-idf of words and pairs",
 }
-MEANING = {True: "met", False: "missed", None: "not measured"}
+
+# What the summary of all suites has: a case, a peer with its name there, and how it is called.
+BRIEF = (
+    ("4096-to-512", "sklearn-sparse", "scikit-learn's transform", "new"),
+    ("4096-to-512", "randblas", "RandBLAS", "out"),
+    ("text-to-1000", "sklearn-sparse", "scikit-learn's transform", "new"),
+)
+
+
+def brief(cases: Sequence[Record]) -> Iterator[list[str]]:
+    """Yield the rows of the summary."""
+    named = {case["name"]: case for case in cases}
+    for name, peer, called, step in BRIEF:
+        if name not in named:
+            continue
+        case = named[name]
+        own, other = row(case, "corekit"), row(case, peer)
+        if own is None or other is None:
+            continue
+        yield [
+            f"project {'' if case['input']['entries'] else 'dense '}{_sized(case)}",
+            f"{milliseconds(median(own, step))} ms",
+            called,
+            shown(ratios(other, own, step)),
+            _of_bound(case, own),
+        ]
 
 
 def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
@@ -40,10 +66,10 @@ def summary(cases: Sequence[Record]) -> Iterator[list[str]]:
         fresh = row(case, "corekit-fresh") or own
         yield [
             _sized(case),
-            _ratio(sparse, own, "new"),
-            _fitted(sparse, fresh),
-            _ratio(quickest(case, MATMULS, "new"), own, "new"),
-            _ratio(row(case, "randblas"), own, "out"),
+            shown(ratios(sparse, own, "new")),
+            shown(fitted(sparse, fresh)),
+            shown(ratios(quickest(case, MATMULS, "new"), own, "new")),
+            shown(ratios(row(case, "randblas"), own, "out")),
             milliseconds(median(own, "new")),
             milliseconds(median(own, "out")),
             _of_bound(case, own),
@@ -84,7 +110,7 @@ def details(case: Record) -> Iterator[list[str]]:
         compared = each is not own and each["layout"] != "row" and not floor
         yield [
             each["name"],
-            _ratio(each, own, step) if own and compared else "",
+            shown(ratios(each, own, step)) if compared else "",
             f"{milliseconds(told['median'])} ({spread})" if step == "new" else "",
             milliseconds(median(each, "out")) if "out" in each["summary"] else "",
             "" if floor else milliseconds(median(each, "first")),
@@ -97,24 +123,9 @@ def details(case: Record) -> Iterator[list[str]]:
         ]
 
 
-def targets(cases: Sequence[Record]) -> Iterator[list[str]]:
+def judged(cases: Sequence[Record]) -> Iterator[list[str]]:
     """Yield every target with what was measured."""
-    yield ["input", "target", "measured (rounds)", "met"]
-    for case in cases:
-        for each in case["targets"]:
-            value, ends = each["measured"], each["range"]
-            shown = "" if value is None else f"{value:.2f}"
-            shown += f" ({ends[0]:.2f}-{ends[1]:.2f})" if ends else ""
-            yield [_sized(case), f"{each['needed']} {each['what']}", shown, MEANING[each["met"]]]
-
-
-def notes(case: Record) -> list[str]:
-    """Return why rows of a case have no time."""
-    return [
-        f"{each['name']}: {each['status']}: {each['reason']}"
-        for each in case["rows"]
-        if each["status"] != "ok"
-    ]
+    return verdicts(((_sized(case), targets(case)) for case in cases), "input")
 
 
 def machine_rates(case: Record) -> str:
@@ -125,30 +136,15 @@ def machine_rates(case: Record) -> str:
     return f"Reading X: {found[0] / 1e9:.1f} GB/s; writing Y: {found[1] / 1e9:.1f} GB/s."
 
 
-def provenance(case: Record) -> str:
-    """Return when, from what and with what a case was run."""
-    versions = "; ".join(dict.fromkeys(each["version"] for each in case["rows"] if each["version"]))
-    load = f"load {case['load']} before"
-    return f"{case['date']}, commit {case['commit']}, {case['rounds']} rounds, {load}: {versions}"
-
-
-def document(paths: Sequence[Path], *, short: bool = False) -> str:
-    """Return the tables of all results files as Markdown; in short, only the ratios."""
-    pieces = []
-    for path in paths:
-        found = read(path)
-        cases = found["cases"]
-        if not cases:
-            continue
-        pieces += [caption(found["machine"]), markdown(list(summary(cases)))]
-        if short:
-            continue
-        pieces += [markdown(list(targets(cases)))]
-        for case in cases:
-            pieces += [f"**{titled(case)}**, {provenance(case)}", markdown(list(details(case)))]
-            pieces += ["\n".join(f"- {note}" for note in notes(case))] if notes(case) else []
-            pieces += [machine_rates(case)]
-    return "\n\n".join(pieces) + "\n"
+def document(cases: Sequence[Record]) -> Iterator[str]:
+    """Yield the tables of a results file as Markdown, with what belongs to them."""
+    yield markdown(summary(cases))
+    yield markdown(judged(cases))
+    for case in cases:
+        yield f"**{titled(case)}**, {provenance(case)}"
+        yield markdown(details(case))
+        yield listed(notes(case))
+        yield machine_rates(case)
 
 
 def titled(case: Record) -> str:
@@ -162,23 +158,6 @@ def _sized(case: Record) -> str:
     source = case["input"]
     name = {"normal": "", "zipf": "CSR ", "text": "text "}[source["kind"]]
     return f"{name}{source['rows']:,} x {source['columns']:,} to {case['n_components']:,}"
-
-
-def _ratio(other: Record | None, own: Record, step: str) -> str:
-    """Return how many times as long the other takes, and the range over the rounds."""
-    if other is None:
-        return ""
-    pairs = zip(seconds(other, step), seconds(own, step), strict=True)
-    rounds = [theirs / ours for theirs, ours in pairs]
-    ends = f" ({times(min(rounds))}-{times(max(rounds))})" if len(rounds) > 1 else ""
-    return f"{times(median(other, step) / median(own, step))}x{ends}"
-
-
-def _fitted(other: Record | None, own: Record) -> str:
-    if other is None:
-        return ""
-    both = [median(each, "fit") + median(each, "new") for each in (other, own)]
-    return f"{times(both[0] / both[1])}x"
 
 
 def _of_bound(case: Record, row: Record) -> str:

@@ -1,7 +1,7 @@
 """The results file: what it holds, how it is written, and the figures that follow from it.
 
-A case holds everything needed to read it: date, commit, versions, every round of every row, their
-medians and spread, and what became of the targets. Cases may be run again one by one.
+A case holds everything needed to read it: date, commit, versions, every round of every row, and
+their medians and spread. Cases may be run again one by one.
 """
 
 from __future__ import annotations
@@ -9,19 +9,14 @@ from __future__ import annotations
 import statistics
 
 from results import Record
-from timings import median, row, spread
+from timings import median, row, spreads
 
 STEPS = ("fit", "first", "new", "out")
 
 
 def summarised(row: Record) -> Record:
     """Return the medians and the spread of a row's rounds."""
-    rounds = row["rounds"]
-    summary: Record = {}
-    for step in STEPS:
-        seconds = [each[step]["seconds"] for each in rounds if step in each]
-        if seconds:
-            summary[step] = spread(seconds)
+    rounds, summary = row["rounds"], spreads(row, STEPS)
     firsts = [each["first"] for each in rounds if "first" in each]
     drawn = [first["distortion"] for first in firsts if "distortion" in first]
     if firsts:

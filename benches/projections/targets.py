@@ -2,17 +2,18 @@
 
 Peers are compared by calls that allocate their output, where both do; corekit's own variants among
 each other, and with the machine, by calls that are given it, which hides nothing behind the cost of
-fresh pages. A range is that of the rounds.
+fresh pages. What is judged is the median of the rounds, and a range is theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aims import Found, at_least, at_most, ratios, target
+from aims import at_least, at_most, target
 from projections.cases import THREADS
+from ratios import paired
 from results import Record
-from timings import median, quickest, row, seconds
+from timings import quickest, ratios, row, seconds
 
 MIB = 1 << 20
 MATMULS = ("numpy-matmul", "jax-matmul")
@@ -59,12 +60,9 @@ def _sparse(case: Record) -> Iterator[Record]:
     if case["input"]["kind"] == "zipf":
         yield at_least("x transform, with the table", 4.0, ratios(sparse, own, "new"))
         yield at_least("x transform, table made in the call", 2.0, ratios(sparse, fresh, "new"))
-        both = sparse and fresh and [_both(sparse), _both(fresh)]
-        found = [theirs / ours for theirs, ours in zip(*both, strict=True)] if both else []
-        middle = _both_medians(sparse) / _both_medians(fresh) if sparse and fresh else None
-        yield at_least("x fit + transform", 25.0, (middle, found))
+        yield at_least("x fit + transform", 25.0, fitted(sparse, fresh))
         pair = [each["summary"]["distortion"]["rms"] for each in (own, sparse) if each]
-        half: Found = (pair[0] / pair[1], []) if len(pair) == 2 else (None, [])
+        half = [pair[0] / pair[1]] if len(pair) == 2 else []
         yield at_most("of scikit-learn's RMS distortion", 0.5, half)
     csc = row(case, "corekit-csc")
     yield at_least("of CSR: CSC", 0.5, ratios(own, csc, "out"))
@@ -76,18 +74,18 @@ def _sparse(case: Record) -> Iterator[Record]:
 def _avx2(case: Record, own: Record | None) -> Record:
     avx2 = row(case, "corekit-avx2")
     level = own["version"].rpartition(" ")[2] if own else ""
-    pair = ratios(avx2, own, "out") if level == "avx512" else ratios(None, None, "out")
+    pair = ratios(avx2, own, "out") if level == "avx512" else []
     return at_most("x the time of AVX-512: AVX2", 1.6, pair)
+
+
+def fitted(above: Record | None, below: Record | None) -> list[float]:
+    """Return the ratios of what drawing the matrix and projecting take together."""
+    return paired(_both(above), _both(below)) if above and below else []
 
 
 def _both(row: Record) -> list[float]:
     return [fit + new for fit, new in zip(seconds(row, "fit"), seconds(row, "new"), strict=True)]
 
 
-def _both_medians(row: Record) -> float:
-    return median(row, "fit") + median(row, "new")
-
-
 def _below(what: str, sizes: list[int]) -> Record:
-    greatest = max(sizes) / MIB if sizes else None
-    return target(what, "<", EXTRA_BYTES / MIB, (greatest, []))
+    return target(what, "<", EXTRA_BYTES / MIB, [max(sizes) / MIB] if sizes else [])
