@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_a_long_sequence_changes_no_other_of_its_pack() -> None:
     for options in ({}, {"decay": decay}):
         out = linear_attention(q, k, v, cu_seqlens=cu_seqlens, **options)
         gradients = linear_attention_vjp(q, k, v, v, cu_seqlens=cu_seqlens, **options)
-        for first, last in zip(cu_seqlens, cu_seqlens[1:], strict=False):
+        for first, last in pairwise(cu_seqlens):
             part = slice(first, last)
             own = [x[:, part] for x in (q, k, v)]
             by = {key: x[:, part] for key, x in options.items()}

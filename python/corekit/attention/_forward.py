@@ -109,7 +109,8 @@ def linear_attention(
         Whether to divide by d. Where abs(d) is below `eps`, by `eps` with the sign of d
         (+ for 0). A token that attends to nothing gets 0.
     eps
-        The least magnitude of d: at least 2**-126.
+        The least magnitude of d: at least 2**-126, which suits `Favor`, whose d falls as
+        exp(-(abs(q)**2 + abs(k)**2) / 2).
     scale
         D**-0.5 unless given. The maps that approximate softmax have it in the exponent,
         phi(sqrt(scale) q) and phi(sqrt(scale) k), where it must be above 0; with the
@@ -117,7 +118,8 @@ def linear_attention(
     decay : array of shape (H_kv,), (B, T, H_kv) or (B, T, H_kv, D)
         g, natural logarithms, so at most 0, of any float dtype: one a head (RetNet), one a
         token and head, or one for each coordinate of k (GLA; not for maps that approximate
-        softmax). -inf forgets all that came before. Requires ``causal=True``.
+        softmax). -inf forgets all numbers before it, but not NaN and infinity. Requires
+        ``causal=True``.
     initial_state : State
         The state before the first token, for each sequence: of shape (N, ...). Copied unless
         contiguous.
@@ -162,13 +164,14 @@ def linear_attention(
 
     Notes
     -----
-    O(T m V) time a head and chunk_size more for the tokens of a chunk, O(m V) memory a
-    thread. `Favor` takes O(T m D) more. With a state that would pass 64 MiB, the polynomials
-    take all pairs, O(T² D).
+    O(T m V + T C (m + V)) time a head with chunks of C tokens, O(m V) memory a thread.
+    `Favor` takes O(T m D) more. With a state that would pass 64 MiB, the polynomials take
+    all pairs, O(T² D). C is 32, or 64 without causality and for large states and sequences.
 
     Sums and states are float32, float64 for float64. Results do not depend on threads. A
     sequence that is fed in pieces, each from the state of the one before, has the same
-    results; to the bit where pieces end at multiples of the chunk size. NaN and infinity
+    results; to the bit where the chunk size is the same (the default is another one for more
+    than 65,536 tokens) and pieces end at multiples of it. NaN and infinity
     stay in their sequence and head, and causally never reach earlier tokens.
 
     References

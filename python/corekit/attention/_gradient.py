@@ -92,7 +92,8 @@ def linear_attention_vjp(
     Notes
     -----
     O(T m V) time, about three times that of the forward pass. The memory beyond the
-    gradients is at most that of q, k and v.
+    gradients is at most that of q, k and v, for which those of 16 bits count as float32
+    where `decay` is a number for each coordinate.
 
     Masked tokens have gradients 0. A d that `eps` took the place of counts as constant, and
     so does the `log_scale` of states. Relus have gradient 0 at 0.
