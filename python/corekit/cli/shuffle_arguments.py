@@ -6,11 +6,12 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from corekit import _compress, _memory, _records, _selection, _sets, _threads
+from corekit import _memory, _threads
 from corekit.cli import refused, splits
 from corekit.cli.delimiter import unescape
 from corekit.cli.parser import Parser
 from corekit.cli.values import number, seed_number, usage
+from corekit.shuffle import _compress, _records, _selection, _sets
 
 _DESCRIPTION = """\
 Write a uniformly random permutation of the input lines to standard output.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corekit import _size
-from corekit._plan import ShufflePlan
+from corekit.shuffle._plan import ShufflePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class ShuffleReport:
     @property
     def elapsed(self) -> float:
         """Seconds of the whole run."""
-        return self.seconds.get("total", sum(self.seconds.values()))
+        return sum(self.seconds.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a dictionary that JSON can hold.
