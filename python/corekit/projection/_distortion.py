@@ -11,8 +11,8 @@ All is float64 and goes block by block. A step takes some milliseconds, so Ctrl-
 soon.
 """
 
-from __future__ import annotations
-
+# Without `annotations` of the future: as strings they would be looked up in the public module,
+# which does not have these names.
 import dataclasses
 import json
 import math

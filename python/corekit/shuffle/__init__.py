@@ -42,3 +42,7 @@ __all__ = [
     "shuffle_aligned",
     "shuffle_files",
 ]
+
+# A pickle names a class by its module, and help() shows it: the public one.
+for _name in __all__:
+    globals()[_name].__module__ = __name__
