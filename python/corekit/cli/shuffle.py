@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from corekit import _paths, _seed
 from corekit._paths import Descriptor
 from corekit.cli import shuffle_arguments, streams
+from corekit.cli.parser import shows_progress
 from corekit.errors import FileError
 from corekit.shuffle import _call
 from corekit.shuffle._job import Options
@@ -51,12 +52,12 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 def _shuffle(arguments: argparse.Namespace) -> None:
     if arguments.seed is None:
+        _look_for(arguments.inputs)
         arguments.seed = _seed.draw()
         # Before the run: who interrupts it or loses the output may want it again.
         if not arguments.quiet:
             streams.say(f"corekit: seed {arguments.seed}")
-    show = streams.is_watched() if arguments.progress is None else arguments.progress
-    show = show and not arguments.quiet
+    show = shows_progress(arguments)
     reports = _reports(arguments, show=show)
     if show:
         for report in reports:
@@ -64,6 +65,13 @@ def _shuffle(arguments: argparse.Namespace) -> None:
     if arguments.json:
         for report in reports:
             streams.say(report.to_json())
+
+
+def _look_for(inputs: Sequence[str]) -> None:
+    """Notice what is not there before a seed is said that nothing will come of."""
+    for name in inputs:
+        if name not in ("", "-"):  # the one is refused by name later, the other is no file
+            os.stat(name)
 
 
 def _reports(arguments: argparse.Namespace, *, show: bool) -> tuple[ShuffleReport, ...]:

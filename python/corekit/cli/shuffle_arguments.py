@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from corekit import _memory, _threads
 from corekit.cli import refused, splits
 from corekit.cli.delimiter import unescape
-from corekit.cli.parser import Parser
+from corekit.cli.parser import Parser, add_messages
 from corekit.cli.values import number, seed_number, usage
 from corekit.shuffle import _compress, _records, _selection, _sets
 
 _DESCRIPTION = """\
-Write a uniformly random permutation of the input lines to standard output.
+Write a uniformly random permutation of the input records to standard output.
 
 Inputs may be larger than memory. Without INPUT, or when INPUT is -, read standard
 input. The same inputs and seed give the same bytes, whatever memory, threads and scratch.
@@ -104,14 +104,14 @@ def _add_input(parser: Parser) -> None:
         action="store_const",
         const=b"\0",
         default=_records.NEWLINE,
-        help="lines end with NUL, not newline",
+        help="records end with NUL, not newline",
     )
     records.add_argument(
         "--delimiter",
         metavar="BYTES",
         type=usage(unescape),
         default=_records.NEWLINE,
-        help=r"lines end with BYTES; understands \n \r \t \0 \\ \xHH",
+        help=r"records end with BYTES; understands \n \r \t \0 \\ \xHH",
     )
     records.add_argument(
         "--record-bytes",
@@ -124,7 +124,7 @@ def _add_input(parser: Parser) -> None:
         metavar="N",
         type=usage(lambda text: _records.headers(number(text))),
         default=0,
-        help="keep the first N lines, the same in every INPUT, on top of every output",
+        help="keep the first N records, the same in every INPUT, on top of every output",
     )
     group.add_argument(
         "--input-format",
@@ -140,7 +140,7 @@ def _add_input(parser: Parser) -> None:
     group.add_argument(
         "--aligned",
         action="store_true",
-        help="shuffle inputs of equally many lines in step; give -o for each, in order",
+        help="shuffle inputs of equally many records in step; give -o for each, in order",
     )
 
 
@@ -166,7 +166,7 @@ def _add_output(parser: Parser) -> None:
         "--shard-records",
         metavar="N",
         type=usage(lambda text: _sets.count("shard_records", number(text))),
-        help="cut the output into files of N lines",
+        help="cut the output into files of N records",
     )
     pieces.add_argument(
         "--shard-bytes",
@@ -197,26 +197,26 @@ def _add_selection(parser: Parser) -> None:
         metavar="COUNT",
         type=_count,
         action=_Least,
-        help="write at most COUNT lines",
+        help="write at most COUNT records",
     )
     chosen.add_argument(
         "--fraction",
         metavar="P",
         type=usage(splits.fraction),
-        help="write each line with probability P",
+        help="write each record with probability P",
     )
     chosen.add_argument(
         "--split",
         metavar="NAME=P,...",
         dest="splits",
         type=usage(splits.read),
-        help="write each line to one of these splits, with probability P each",
+        help="write each record to one of these splits, with probability P each",
     )
     group.add_argument(
         "--epochs",
         metavar="K",
         type=usage(lambda text: _selection.rounds(number(text))),
-        help="write all lines K times, each time in another order",
+        help="write all records K times, each time in another order",
     )
 
 
@@ -245,14 +245,7 @@ def _add_resources(parser: Parser) -> None:
 def _add_messages(parser: Parser) -> None:
     group = parser.add_argument_group("messages")
     group.add_argument("--explain", action="store_true", help="print the plan and do nothing else")
-    group.add_argument(
-        "--progress",
-        action=argparse.BooleanOptionalAction,
-        help="show a bar on standard error (default: if it is a terminal)",
-    )
-    group.add_argument(
-        "--quiet", action="store_true", help="say nothing but errors, not even the seed drawn"
-    )
+    add_messages(group)
     group.add_argument(
         "--json", action="store_true", help="print the report as a last line on standard error"
     )
@@ -291,7 +284,7 @@ class _Least(argparse.Action):
 
 def _count(text: str) -> int:
     if not re.fullmatch("[0-9]+", text):
-        raise argparse.ArgumentTypeError(f"must be a number of lines, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number of records, got {text!r}")
     return int(text)
 
 
