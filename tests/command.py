@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -48,6 +50,26 @@ def start(*arguments: Word, **options: Any) -> subprocess.Popen[bytes]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **{**pipes, **options},
     )
+
+
+def on_a_terminal(*arguments: Word, cwd: os.PathLike[str] | None = None) -> tuple[int, bytes]:
+    """Run it with a terminal for standard error; return the status and what was shown there."""
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))  # bars need a width
+    with subprocess.Popen(words(*arguments), stderr=terminal, cwd=cwd) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                part = os.read(controller, 65536)
+            except OSError:  # Linux reports a terminal that nobody holds as EIO
+                break
+            if not part:
+                break
+            shown += part
+        status = process.wait(PATIENCE)
+    os.close(controller)
+    return status, shown
 
 
 def error_lines(done: subprocess.CompletedProcess[bytes]) -> list[str]:

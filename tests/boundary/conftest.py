@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from corekit import _core
-from corekit._job import Job
 from corekit.shuffle import ShufflePlan
+from corekit.shuffle._job import Job
 
 PLAN = ShufflePlan(
     strategy="memory",

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from corekit import shuffle
-from corekit._job import Job
 from corekit._paths import Descriptor
 from corekit.errors import ArgumentTypeError, InvalidArgumentError, IsDirectoryError
+from corekit.shuffle import _call
+from corekit.shuffle._job import Job
 
 CALLS: list[Callable[..., object]] = [shuffle.shuffle_files, shuffle.plan]
 
@@ -274,14 +275,14 @@ def test_a_stream_is_no_set(
     source: Path, options: Any, field: str, output: str | Descriptor
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^output must be a path with ") as caught:
-        shuffle._run(source, output, **options)
+        _call.run(source, output, **options)
     assert field in str(caught.value)
     assert str(caught.value).endswith(f"when {next(iter(options))} is given, got a stream")
 
 
 def test_a_stream_is_compressed_when_asked_for(jobs: list[Job], source: Path) -> None:
-    shuffle._run(source, Descriptor(1), epochs=2)
-    shuffle._run(source, Descriptor(1), compress="gzip:9")
+    _call.run(source, Descriptor(1), epochs=2)
+    _call.run(source, Descriptor(1), compress="gzip:9")
     assert [job["compress"] for job in jobs] == [None, ("gzip", 9)]
 
 
@@ -329,7 +330,7 @@ def test_aligned_sets(jobs: list[Job], source: Path, tmp_path: Path) -> None:
         shuffle.shuffle_aligned([source, source], outputs, shard_bytes=2)
     with pytest.raises(InvalidArgumentError, match=r"^outputs\[1\] must be a path with {index}"):
         shuffle.shuffle_aligned([source, source], [outputs[0], "/dev/stdout"], shards=2)
-    assert shuffle._plan_aligned([source, source], outputs, shards=2)[1].strategy == "memory"
+    assert _call.plan_aligned([source, source], outputs, shards=2)[1].strategy == "memory"
     assert [job["output"] for job in jobs[2:]] == [os.fsencode(output) for output in outputs]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from corekit import _compress
 from corekit.errors import ArgumentTypeError, InvalidArgumentError
+from corekit.shuffle import _compress
 
 
 @pytest.mark.parametrize(

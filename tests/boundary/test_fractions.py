@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corekit import _fractions
 from corekit.errors import ArgumentTypeError, InvalidArgumentError
+from corekit.shuffle import _fractions
 
 WHOLE = 2**64
 

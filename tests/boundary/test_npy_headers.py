@@ -18,10 +18,10 @@ import numpy.typing as npt
 import pytest
 from numpy.lib import format as npy
 
-from corekit._job import Job
 from corekit._paths import Descriptor
 from corekit.errors import InputFormatError, InvalidArgumentError, MissingFileError
-from corekit.shuffle import _run, shuffle_aligned, shuffle_files
+from corekit.shuffle import _call, shuffle_aligned, shuffle_files
+from corekit.shuffle._job import Job
 
 
 def encoded(array: npt.NDArray[Any], version: tuple[int, int] | None = None) -> bytes:
@@ -299,20 +299,20 @@ def test_a_descriptor_is_no_array_and_is_left_where_it_is(
     with save("in.npy", ARRAYS["matrix"]).open("rb") as file:
         descriptor = Descriptor(file.fileno())
         with pytest.raises(InvalidArgumentError, match=r"^inputs\[0\] must be the path .*, got "):
-            _run([descriptor], tmp_path / "out", input_format="npy")
+            _call.run([descriptor], tmp_path / "out", input_format="npy")
         with pytest.raises(InputFormatError, match=r"is a \.npy file") as caught:
-            _run([descriptor], tmp_path / "out")
+            _call.run([descriptor], tmp_path / "out")
         assert caught.value.filename == f"/dev/fd/{descriptor:d}"
         assert os.lseek(descriptor, 0, os.SEEK_CUR) == 0
-        _run([descriptor], tmp_path / "out", input_format="raw")
+        _call.run([descriptor], tmp_path / "out", input_format="raw")
         os.lseek(descriptor, 1, os.SEEK_SET)
-        _run([descriptor], tmp_path / "out")
+        _call.run([descriptor], tmp_path / "out")
     assert [job["npy"] for job in jobs] == [None, None]
 
 
 def test_numpy_is_imported_for_arrays_only(save: Save, tmp_path: Path) -> None:
     script = (
-        "import sys; from corekit import _job, errors\n"
+        "import sys; from corekit import errors; from corekit.shuffle import _job\n"
         "for source in sys.argv[1:]:\n"
         "    _job.prepare(source, 'out'); print('numpy' in sys.modules)\n"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from corekit import _scratch
 from corekit.errors import MissingFileError, NotDirectoryError
+from corekit.shuffle import _scratch
 
 MOUNTS = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw

@@ -23,7 +23,8 @@ def test_while_reading_an_idle_pipe(tmp_path: Path) -> None:
         time.sleep(0.3)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        # About a second is promised; a busy machine gets more before this fails.
+        # The second that is promised is measured in a child of the tests, where no end of an
+        # interpreter counts; this only guards against hangs.
         assert process.wait(PATIENCE / 4) == 130
         assert process.stderr.read() == b""
         assert process.stdout.read() == b""

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from command import PATIENCE, Word, error_lines, run, start
+from command import PATIENCE, Word, error_lines, on_a_terminal, run, start
 from corekit.projection import SparseProjection, epsilon_for, min_components
 
 X = np.random.default_rng(0).standard_normal((400, 100)).astype(np.float32)
@@ -99,6 +99,26 @@ def test_quiet_says_nothing(folder: Path) -> None:
     assert project("x.npy", "-k8", "--quiet", cwd=folder).shape == (400, 8)
 
 
+def test_a_bar_when_asked_for(folder: Path) -> None:
+    words = ("project", "x.npy", "-k8", "--seed=1", "-o", "y.npy", "--progress")
+    done = run(*words, cwd=folder)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"project: " in done.stderr
+    assert run(*words, "--quiet", cwd=folder).stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("flags", "talks"), [([], True), (["--no-progress"], False), (["--quiet"], False)]
+)
+def test_a_terminal_gets_a_bar(folder: Path, flags: list[str], talks: bool) -> None:
+    status, shown = on_a_terminal(
+        "project", "x.npy", "-k8", "--seed=1", "-o", "y.npy", *flags, cwd=folder
+    )
+    assert status == 0
+    assert (b"project: " in shown) == talks
+    assert talks or shown == b""
+
+
 @pytest.mark.parametrize("seed", [0, 2**64, 2**128 - 1])
 def test_all_bits_of_the_seed_count(folder: Path, seed: int) -> None:
     expected = SparseProjection(100, 8, seed=seed).project(X)
@@ -155,7 +175,7 @@ def test_help() -> None:
     assert text.startswith("usage: corekit project INPUT.npy -o OUTPUT.npy -k K")
     options = (
         "-o --output -k --n-components --kind --column-nnz --density --seed --memory-limit "
-        "--threads --explain --quiet"
+        "--threads --explain --progress --no-progress --quiet"
     )
     assert [option for option in options.split() if option not in text] == []
     assert "positional arguments" not in text
@@ -317,7 +337,8 @@ def test_ctrl_c(folder: Path) -> None:
         time.sleep(0.3)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        # About a second is promised; a busy machine gets more before this fails.
+        # The second that is promised is measured in a child of the tests, where no end of an
+        # interpreter counts; this only guards against hangs.
         assert process.wait(PATIENCE / 4) == 130
         assert process.stderr.read() == b""
         guard.cancel()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from command import PATIENCE, error_lines, run, words
+from command import error_lines, on_a_terminal, run
 from reference import reference_digest, split_records
 
 LINES = b"".join(b"%d\n" % number for number in range(1000))
@@ -62,21 +59,7 @@ def test_progress_ends_with_the_report_line() -> None:
 def test_a_terminal_gets_the_report_line(tmp_path: Path, flags: list[str], talks: bool) -> None:
     source, destination = tmp_path / "in", tmp_path / "out"
     source.write_bytes(LINES)
-    controller, terminal = pty.openpty()
-    with subprocess.Popen(
-        words("shuffle", "--seed=1", source, "-o", destination, *flags), stderr=terminal
-    ) as process:
-        os.close(terminal)
-        shown = b""
-        while True:
-            try:
-                part = os.read(controller, 65536)
-            except OSError:  # Linux reports a terminal that nobody holds as EIO
-                break
-            if not part:
-                break
-            shown += part
-        assert process.wait(PATIENCE) == 0
-    os.close(controller)
+    status, shown = on_a_terminal("shuffle", "--seed=1", source, "-o", destination, *flags)
+    assert status == 0
     assert (b"1,000 records" in shown) == talks
     assert talks or shown == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,14 @@ def test_quiet_says_nothing() -> None:
     done = run("shuffle", "--quiet", "--progress", stdin=LINES)
     assert (done.returncode, done.stderr) == (0, b"")
     assert sorted(done.stdout.split()) == sorted(LINES.split())
+
+
+def test_no_seed_is_said_for_an_input_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(LINES)
+    for inputs in (["none"], ["in", "none"], ["--aligned", "none", "-o", "out"]):
+        done = run("shuffle", *inputs, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert error_lines(done) == ["corekit: none: No such file or directory"]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**64, 2**128 - 1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import corekit
@@ -11,8 +13,9 @@ from command import error_lines, run
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "command"),
-        (["shufle"], "shufle"),
+        (["shufle"], "no command 'shufle': there are shuffle, "),
+        (["attention", "cross"], "attention: no command 'cross': there is crossover"),
+        (["--sed"], "--sed"),
         (["shuffle", "--sed", "1"], "--sed"),
         (["shuffle", "--seed"], "--seed"),
         (["shuffle", "--seed", "-1"], "--seed"),
@@ -119,6 +122,18 @@ def test_help_succeeds(arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"usage: corekit")
+
+
+@pytest.mark.parametrize("arguments", [[], ["attention"]])
+def test_without_a_command_the_help_is_the_error(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == run(*arguments, "--help").stdout
+
+
+def test_the_help_lists_every_command() -> None:
+    listed = re.findall(r"^  ([a-z]+) ", run("--help").stdout.decode(), re.MULTILINE)
+    assert listed == ["shuffle", "project", "distortion", "attention", "info"]
 
 
 def test_help_names_every_option() -> None:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from corekit import _scratch
+from corekit.shuffle import _scratch
 from faults.runs import LINES, OLD
 
 

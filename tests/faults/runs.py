@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from corekit import errors
-from corekit.shuffle import ShuffleReport, _run
+from corekit.shuffle import ShuffleReport, _call
 from reference import reference_shuffle
 
 # Nobody waits longer than this for anything: a run that takes so long hangs.
@@ -65,7 +65,7 @@ class Job:
     def run(self) -> ShuffleReport:
         """Run it here."""
         options = {"seed": 1, "memory_limit": "64MiB", **self.options}
-        return _run(self.inputs, self.output, tuning=self.tuning, **options)
+        return _call.run(self.inputs, self.output, tuning=self.tuning, **options)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from corekit import _scratch
+from corekit.shuffle import _scratch
 from memory.peak import MIB
 
 MANY = 2000

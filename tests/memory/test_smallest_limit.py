@@ -33,10 +33,12 @@ def needed(inputs: list[Path], out: Path, limit: int, **options: Any) -> int:
     with pytest.raises(MemoryLimitError) as caught:
         shuffle_files(inputs, out, memory_limit=limit, **options)
     found = re.fullmatch(
-        r"memory_limit must be at least (\d+) bytes for this job, got (\d+)", str(caught.value)
+        r"memory_limit must be at least (\d+) bytes \((\d+) MiB\) for this job, got (\d+)",
+        str(caught.value),
     )
     assert found is not None, str(caught.value)
-    assert int(found[2]) == limit
+    assert int(found[2]) * MIB == int(found[1])
+    assert int(found[3]) == limit
     assert not out.exists()
     return int(found[1])
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from corekit._paths import Descriptor, Input
-from corekit.shuffle import _run, permutation
+from corekit.shuffle import _call, permutation
 from reference import reference_shuffle
 
 OLD = b"old\n"
@@ -126,7 +126,7 @@ def interrupted_shuffle(now: Situation) -> float:
                 key.press()
 
     try:
-        _run(
+        _call.run(
             now.inputs,
             now.output,
             seed=1,
@@ -180,7 +180,7 @@ def main(name: str, folder: Path) -> None:
     assert entries("/proc/self/task") == threads, "a thread was left running"
 
     (folder / "small").write_bytes(SMALL)
-    _run(folder / "small", folder / "again", seed=5)
+    _call.run(folder / "small", folder / "again", seed=5)
     assert (folder / "again").read_bytes() == reference_shuffle([SMALL], 5)
     print(f"KeyboardInterrupt after {waited:.3f} s, and then all was well")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from corekit._paths import Descriptor
-from corekit.shuffle import _run
+from corekit.shuffle import _call
 from processes import work
 from reference import reference_shuffle
 
@@ -99,7 +99,7 @@ def test_a_child_that_is_made_while_a_shuffle_runs(folder: Path) -> None:
 
     def slow() -> None:
         # It runs until the pipe is closed, which is after the children's end.
-        _run(Descriptor(reading), out, seed=9, threads=3, progress=lambda *_: started.set())
+        _call.run(Descriptor(reading), out, seed=9, threads=3, progress=lambda *_: started.set())
 
     thread = threading.Thread(target=slow, daemon=True)
     thread.start()

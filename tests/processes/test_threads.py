@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from corekit._paths import Descriptor
-from corekit.shuffle import _run, permutation, shuffle_files
+from corekit.shuffle import _call, permutation, shuffle_files
 from processes import work
 from reference import reference_shuffle
 
@@ -78,7 +78,7 @@ def test_an_exception_of_progress_ends_a_call_of_any_thread(folder: Path) -> Non
         reading, writing = os.pipe()  # nobody writes to it: the call would never end
         try:
             with pytest.raises(EnoughError):
-                _run(Descriptor(reading), folder / "out", progress=stop)
+                _call.run(Descriptor(reading), folder / "out", progress=stop)
         finally:
             os.close(reading)
             os.close(writing)
@@ -95,7 +95,7 @@ def test_one_destination_for_several_threads(folder: Path, no_tmpfile: int) -> N
 
     def body(seed: int) -> None:
         together.wait(PATIENCE)
-        _run(
+        _call.run(
             folder / "in",
             folder / "out",
             seed=seed,
@@ -129,7 +129,7 @@ def test_other_threads_feed_and_drain_a_shuffle() -> None:
     threads = [threading.Thread(target=body, daemon=True) for body in (feed, drain)]
     for thread in threads:
         thread.start()
-    _run(Descriptor(source), Descriptor(sink), seed=3)
+    _call.run(Descriptor(source), Descriptor(sink), seed=3)
     os.close(source)
     os.close(sink)
     for thread in threads:
@@ -179,7 +179,7 @@ def test_signals_that_raise_nothing_change_nothing(folder: Path) -> None:
         # starts from it, which inherit what it blocks.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         tuning = {"chunk": 4096, "block": 8192, "bits": 3, "blocks": 40, "spill": 1}
-        _run(
+        _call.run(
             [Descriptor(reading), folder / "in"],
             folder / "out",
             seed=4,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 import sys
 import tracemalloc
 from pathlib import Path
@@ -525,6 +526,11 @@ def test_as_text() -> None:
         "seed            7",
     ]
     assert "recall at 3     0 queries" in str(distortion(x, x[:, :1], n_queries=0, seed=7))
+
+
+def test_as_text_an_eps_is_short() -> None:
+    report = distortion(data(5, 3), data(5, 2), eps=0.2045230001, n_queries=0, seed=1)
+    assert re.search(r"^outside ±0\.205 +[0-9.]+%", str(report), re.MULTILINE)
 
 
 def test_a_report_is_a_value() -> None:

@@ -1,7 +1,6 @@
 """The promise: Ctrl-C ends a call within a second, and progress tells how far it is.
 
-What is promised is a second; a busy machine has more before these tests fail. No thread is left,
-and the same process can project again.
+No thread is left, and the same process can project again.
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ import threading
 import numpy as np
 import pytest
 
+import promptness
 from projection import interrupted
 from projection.children import run
 from projection.formula import KINDS
 from projection.operators import data, make, same
-
-DEADLINE = 5  # seconds from Ctrl-C to the end: a guard against hangs
 
 
 @pytest.mark.parametrize("call", ["project", "adjoint", "left"])
@@ -24,9 +22,7 @@ DEADLINE = 5  # seconds from Ctrl-C to the end: a guard against hangs
 def test_ctrl_c(kind: str, call: str) -> None:
     if (kind, call) == ("srht", "adjoint"):
         pytest.skip("it is as quick as its output is written: none that fits in memory takes long")
-    said = run(interrupted.__file__, kind, call)
-    assert said.startswith("KeyboardInterrupt after ")
-    assert float(said.split()[2]) < DEADLINE
+    promptness.ends_promptly(lambda _: promptness.seconds(run(interrupted.__file__, kind, call)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

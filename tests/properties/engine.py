@@ -16,9 +16,8 @@ from typing import Literal, TypeAlias
 
 import pytest
 
-from corekit import _scratch
 from corekit._paths import Descriptor, Input
-from corekit.shuffle import ShuffleReport, _run
+from corekit.shuffle import ShuffleReport, _call, _scratch
 from reference import ALL_BITS, reference_digest, reference_shuffle, split_records
 
 Way: TypeAlias = Literal["file", "pipe", "fifo"]
@@ -118,7 +117,7 @@ def shuffled(
         ]
         output, collect = stack.enter_context(_sink(folder / "out", to))
         before = set(os.listdir(folder))
-        report = _run(
+        report = _call.run(
             given,
             output,
             seed=seed,

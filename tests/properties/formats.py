@@ -27,7 +27,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 from xxhash import xxh64_intdigest
 
-from corekit.shuffle import ShuffleReport, _run, permutation, shuffle_files
+from corekit.shuffle import ShuffleReport, _call, permutation, shuffle_files
 from properties.engine import TINY, Way, _sink, _source, disk
 from reference import (
     ALL_BITS,
@@ -325,7 +325,7 @@ def check(
             output, collect = stack.enter_context(_sink(place / pattern, to))
         # Names tell how an output is compressed, unless it is said.
         told: dict[str, Any] = {"compress": codec + level} if level or to != "file" else {}
-        report = _run(
+        report = _call.run(
             given,
             output,
             seed=seed,

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from corekit._paths import Descriptor
 from corekit.errors import CorekitError, InputFormatError, MemoryLimitError
-from corekit.shuffle import _run, plan, shuffle_files
+from corekit.shuffle import _call, plan, shuffle_files
 from properties.engine import TINY, disk
 from properties.formats import gzip_member, zstd_frame, zstd_run
 from reference import reference_shuffle
@@ -60,7 +60,7 @@ def tried(folder: Path, data: bytes, *, by_pipe: bool = False, **options: Any) -
         os.close(writing)
     given: Any = Descriptor(reading) if by_pipe else source
     try:
-        _run(given, target, seed=1, **{"threads": 2, "memory_limit": "256MiB", **options})
+        _call.run(given, target, seed=1, **{"threads": 2, "memory_limit": "256MiB", **options})
     except CorekitError:
         assert target.read_bytes() == b"before"
         raise

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corekit.errors import InputFormatError, InvalidArgumentError
-from corekit.shuffle import _run, permutation, shuffle_files
+from corekit.shuffle import _call, permutation, shuffle_files
 from properties.engine import TINY
 from properties.formats import PLANS, SHAPES, Array, Shape, arrays, check, encoded
 from properties.inputs import SEEDS, tunings
@@ -69,7 +69,9 @@ def test_rows_of_every_type_and_shape(tmp_path: Path, dtype: str, shape: tuple[i
     shuffle_files(tmp_path / "in.npy", tmp_path / "out.npy", seed=1)
     assert same(load(tmp_path / "out.npy"), array[order])
     # Through blocks that are too small for it, and one file of several.
-    report = _run(tmp_path / "in.npy", tmp_path / "part-{index}.npy", seed=1, shards=2, tuning=TINY)
+    report = _call.run(
+        tmp_path / "in.npy", tmp_path / "part-{index}.npy", seed=1, shards=2, tuning=TINY
+    )
     one, two = (load(Path(file.path)) for file in report.files)
     assert same(joined([one, two]), array[order])
 

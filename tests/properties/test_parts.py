@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corekit.errors import InputFormatError, InvalidArgumentError
-from corekit.shuffle import ShuffleReport, _run, _run_aligned, permutation, shuffle_files
+from corekit.shuffle import ShuffleReport, _call, permutation, shuffle_files
 from properties.engine import TINY, lines
 from properties.formats import PLANS, encoded, stored
 from properties.inputs import SEEDS
@@ -43,7 +43,7 @@ def contents(report: ShuffleReport) -> list[bytes]:
 @pytest.mark.parametrize("plan", PLANS)
 def test_splits_are_disjoint_complete_and_in_order(source: Path, tmp_path: Path, plan: str) -> None:
     tuning = PLANS[plan]
-    report = _run(source, tmp_path / "{split}.txt", seed=1, splits=SPLITS, tuning=tuning)
+    report = _call.run(source, tmp_path / "{split}.txt", seed=1, splits=SPLITS, tuning=tuning)
     assert [file.split for file in report.files] == list(SPLITS)
     # Splits are ranges of keys, so in epoch 0 they are the whole order one after another.
     assert b"".join(contents(report)) == reference_shuffle([TEXT], 1)
@@ -58,14 +58,14 @@ def test_splits_are_disjoint_complete_and_in_order(source: Path, tmp_path: Path,
 @pytest.mark.parametrize("plan", PLANS)
 def test_no_epoch_moves_a_record_to_another_split(source: Path, tmp_path: Path, plan: str) -> None:
     options: Any = {"seed": 2, "splits": SPLITS, "tuning": PLANS[plan]}
-    report = _run(source, tmp_path / "{split}-{epoch}.txt", epochs=3, **options)
+    report = _call.run(source, tmp_path / "{split}-{epoch}.txt", epochs=3, **options)
     texts = {(file.split, file.epoch): Path(file.path).read_bytes() for file in report.files}
     for split in SPLITS:
         epochs = [texts[split, epoch].splitlines() for epoch in range(3)]
         assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
         assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
     # One epoch alone is the first of several.
-    alone = _run(source, tmp_path / "alone-{split}.txt", **options)
+    alone = _call.run(source, tmp_path / "alone-{split}.txt", **options)
     assert contents(alone) == [texts[split, 0] for split in SPLITS]
 
 
@@ -102,7 +102,9 @@ def test_a_fraction_is_the_split_of_the_same_cut(source: Path, tmp_path: Path, s
 def test_shards_one_after_another_are_the_whole(
     source: Path, tmp_path: Path, pieces: Mapping[str, Any], epochs: int | None
 ) -> None:
-    report = _run(source, tmp_path / "{index}.txt", seed=4, epochs=epochs, tuning=TINY, **pieces)
+    report = _call.run(
+        source, tmp_path / "{index}.txt", seed=4, epochs=epochs, tuning=TINY, **pieces
+    )
     whole = [reference_shuffle([TEXT], 4, epoch=epoch) for epoch in range(epochs or 1)]
     assert b"".join(contents(report)) == b"".join(whole)
     assert [file.index for file in report.files] == list(range(len(report.files)))
@@ -177,7 +179,7 @@ def test_aligned_files_are_in_step(tmp_path: Path, options: Mapping[str, Any], p
         (tmp_path / f"{name}-out").mkdir()
         ending = ".gz" if name == "long" else ""
         outputs.append(tmp_path / f"{name}-out" / f"out-{pattern}{ending}")
-    reports = _run_aligned(inputs, outputs, seed=6, tuning=PLANS[plan], **options)
+    reports = _call.run_aligned(inputs, outputs, seed=6, tuning=PLANS[plan], **options)
     texts = [
         contents(report) if is_set else [output.read_bytes()]
         for report, output in zip(reports, outputs, strict=True)
@@ -208,7 +210,7 @@ def test_aligned_files_of_other_lengths(tmp_path: Path) -> None:
     listed = sorted(tmp_path.iterdir())
     for one, two in (("a", "b"), ("b", "a"), ("a", "c"), ("c", "a")):
         with pytest.raises(InputFormatError, match="as many") as caught:
-            _run_aligned(
+            _call.run_aligned(
                 [tmp_path / one, tmp_path / two],
                 [tmp_path / f"{one}.out", tmp_path / f"{two}.out"],
                 tuning=TINY,
@@ -226,5 +228,5 @@ def test_aligned_outputs_that_are_one(source: Path, tmp_path: Path) -> None:
     ]
     for one, two in pairs:
         with pytest.raises(InvalidArgumentError, match=r"another file"):
-            _run_aligned([source, source], [tmp_path / one, tmp_path / two], shards=2)
+            _call.run_aligned([source, source], [tmp_path / one, tmp_path / two], shards=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "link"]

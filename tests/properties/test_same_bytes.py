@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from corekit._paths import Descriptor
-from corekit.shuffle import _run, permutation, shuffle_files
+from corekit.shuffle import _call, permutation, shuffle_files
 from properties.engine import disk
 
 RECORDS, WIDTH = 400_000, 120
@@ -95,7 +95,9 @@ def test_a_pipe(large: Large, threads: int) -> None:
 
     feeder = threading.Thread(target=feed, daemon=True)
     feeder.start()
-    report = _run(Descriptor(reading), large.out, seed=SEED, memory_limit="32MiB", threads=threads)
+    report = _call.run(
+        Descriptor(reading), large.out, seed=SEED, memory_limit="32MiB", threads=threads
+    )
     os.close(reading)
     feeder.join()
     assert large.out_hash() == large.expected

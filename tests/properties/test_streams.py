@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from corekit._paths import Descriptor
 from corekit.errors import MemoryLimitError
-from corekit.shuffle import _run
+from corekit.shuffle import _call
 from properties.engine import TINY, Way, check, lines, shuffled
 from properties.inputs import SEEDS, Corpus, corpora, tunings
 from reference import reference_shuffle
@@ -124,7 +124,7 @@ def test_an_open_file_is_read_from_where_it_stands(tmp_path: Path) -> None:
         os.lseek(file.fileno(), 1234, os.SEEK_SET)
         # Twice the same: an open file can be read again, and is not moved.
         for tuning in (None, TINY, {**TINY, "spill": 0, "blocks": 12}):
-            _run([Descriptor(file.fileno())] * 2, tmp_path / "out", seed=6, tuning=tuning)
+            _call.run([Descriptor(file.fileno())] * 2, tmp_path / "out", seed=6, tuning=tuning)
             expected = reference_shuffle([text[1234:]] * 2, 6)
             assert (tmp_path / "out").read_bytes() == expected
             assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 1234
@@ -148,7 +148,7 @@ def test_a_socket_and_a_pipe_that_does_not_block(tmp_path: Path) -> None:
     feeder.start()
     with here:
         sources = [Descriptor(here.fileno()), Descriptor(reading)]
-        _run(sources, tmp_path / "out", seed=7, tuning={**TINY, "blocks": 200})
+        _call.run(sources, tmp_path / "out", seed=7, tuning={**TINY, "blocks": 200})
     os.close(reading)
     feeder.join()
     assert (tmp_path / "out").read_bytes() == reference_shuffle([text, text[:2000]], 7)

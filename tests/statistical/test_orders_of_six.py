@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corekit._paths import Descriptor
-from corekit.shuffle import _run, permutation
+from corekit.shuffle import _call, permutation
 from statistical.judge import chi_square, is_random
 from statistical.statistics_of_orders import ORDERS_OF_SIX, SIX, all_orders_are_equally_likely
 
@@ -60,7 +60,7 @@ def orders_of_runs(sources: list[Path], seeds: Sequence[int]) -> npt.NDArray[np.
     memory = os.memfd_create("out")
     try:
         for seed in seeds:
-            _run(sources, Descriptor(memory), seed=seed, memory_limit="32MiB", threads=1)
+            _call.run(sources, Descriptor(memory), seed=seed, memory_limit="32MiB", threads=1)
         written = os.pread(memory, 2 * SIX * len(seeds) + 1, 0)
     finally:
         os.close(memory)

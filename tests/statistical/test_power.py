@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corekit.shuffle import _run
+from corekit.shuffle import _call
 from statistical import careless
 from statistical.careless import Shuffler
 from statistical.statistics_of_orders import (
@@ -85,7 +85,7 @@ def test_related_seeds_are_caught() -> None:
 def test_keys_that_are_too_short_are_caught(tmp_path: Path, bits: int) -> None:
     n = 120_000
     (tmp_path / "in").write_bytes(b"".join(b"%d\n" % number for number in range(n)))
-    _run(
+    _call.run(
         tmp_path / "in",
         tmp_path / "out",
         seed=41,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from command import run
-from corekit.shuffle import _run, permutation
+from corekit.shuffle import _call, permutation
 from properties.engine import TINY, disk
 from statistical.judge import is_random, table
 from statistical.statistics_of_orders import (
@@ -58,7 +58,7 @@ def order_of(written: bytes) -> npt.NDArray[np.int64]:
 
 def by_engine(source: Path, seed: int, tuning: dict[str, int] | None) -> npt.NDArray[np.int64]:
     out = source.with_name("out")
-    report = _run(source, out, seed=seed, tuning=tuning, memory_limit="64MiB", threads=2)
+    report = _call.run(source, out, seed=seed, tuning=tuning, memory_limit="64MiB", threads=2)
     assert report.records == N
     if tuning is not None and "spill" in tuning:
         assert report.scratch_bytes > 0 if tuning["spill"] else report.passes > 1
@@ -107,7 +107,7 @@ def test_inputs_mix(source: Path) -> None:
     first.write_bytes(LINES[:middle])
     second.write_bytes(LINES[middle:])
     out = source.with_name("out")
-    _run([first, second], out, seed=21, memory_limit="64MiB")
+    _call.run([first, second], out, seed=21, memory_limit="64MiB")
     order = order_of(out.read_bytes())
     assert neighbours_part("inputs: six", order)
     assert records_go_everywhere("inputs: everywhere", order)
@@ -119,7 +119,9 @@ def test_a_sample_is_from_everywhere(source: Path, way: str) -> None:
     n = 20_000
     if way == "engine":
         out = source.with_name("out")
-        _run(source, out, seed=31, sample=n, memory_limit="64MiB", tuning={**SMALL, "spill": 1})
+        _call.run(
+            source, out, seed=31, sample=n, memory_limit="64MiB", tuning={**SMALL, "spill": 1}
+        )
         order = order_of(out.read_bytes())
     else:
         order = order_of(run("shuffle", "--seed=32", f"-n{n}", source).stdout)

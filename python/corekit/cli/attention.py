@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from corekit import _checks, _threads
 from corekit.cli import streams
-from corekit.cli.parser import Parser
+from corekit.cli.parser import Parser, command
 from corekit.cli.values import number, usage
 
 _DESCRIPTION = """\
@@ -22,7 +22,7 @@ The same in Python, with more options, is corekit.attention.cost.measure_crossov
 
 def run(argv: Sequence[str]) -> None:
     """Run the one command that there is about attention."""
-    _top_level().parse_args(argv[:1])
+    command(_top_level(), argv, ["crossover"])
     arguments = _crossover().parse_args(argv[1:])
     # Half of a command's start would be spent on NumPy, so that it is loaded here.
     from corekit.attention.cost import measure_crossover
@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _top_level() -> Parser:
-    parser = Parser(
+    return Parser(
         prog="corekit attention",
         usage="corekit attention crossover [OPTION]...",
         description="Linear attention, measured.",
@@ -48,8 +48,6 @@ def _top_level() -> Parser:
         "  crossover  from which length linear attention pays on this machine\n"
         "\n'corekit attention crossover --help' says more.",
     )
-    parser.add_argument("command", choices=["crossover"], help=argparse.SUPPRESS)
-    return parser
 
 
 def _crossover() -> Parser:

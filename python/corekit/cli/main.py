@@ -23,8 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Only the first word is the top level's business: a parser per command
         # keeps GNU's order of arguments, options after operands included.
-        command = parser.top_level().parse_args(arguments[:1]).command
-        _COMMANDS[command](arguments[1:])
+        _COMMANDS[parser.command(parser.top_level(), arguments, list(_COMMANDS))](arguments[1:])
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from corekit import __version__
@@ -45,6 +46,24 @@ class Version(argparse.Action):
         parser.exit()
 
 
+def add_messages(group: argparse._ArgumentGroup) -> None:
+    """Add the options about what a run says, which `shows_progress` reads."""
+    group.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="show a bar on standard error (default: if it is a terminal)",
+    )
+    group.add_argument(
+        "--quiet", action="store_true", help="print errors only, not even the seed drawn"
+    )
+
+
+def shows_progress(arguments: argparse.Namespace) -> bool:
+    """Whether there is to be a bar: when asked for, or unasked on a terminal; never if quiet."""
+    wanted: bool = streams.is_watched() if arguments.progress is None else arguments.progress
+    return wanted and not arguments.quiet
+
+
 def top_level() -> Parser:
     """Return the parser of the first word."""
     parser = Parser(
@@ -60,9 +79,18 @@ def top_level() -> Parser:
         "\n'corekit COMMAND --help' says more about one of them.",
     )
     parser.add_argument("--version", action=Version, help="show the version and exit")
-    parser.add_argument(
-        "command",
-        choices=["shuffle", "project", "distortion", "attention", "info"],
-        help=argparse.SUPPRESS,
-    )
     return parser
+
+
+def command(parser: Parser, argv: Sequence[str], commands: Sequence[str]) -> str:
+    """Return the command that the first word names; without one the help is the error."""
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    word: str | None = parser.parse_args(argv[:1]).command
+    if word is None:
+        streams.say(parser.format_help().removesuffix("\n"))
+        parser.exit(2)
+    if word not in commands:
+        *others, last = commands
+        there = f"there are {', '.join(others)} and {last}" if others else f"there is {last}"
+        parser.error(f"no command {word!r}: {there}")
+    return word

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from corekit import _checks, _memory, _seed, _size, _threads
 from corekit.cli import streams
-from corekit.cli.parser import Parser
+from corekit.cli.parser import Parser, add_messages, shows_progress
 from corekit.cli.values import number, seed_number, usage
 from corekit.errors import CorekitError, InvalidArgumentError
 
@@ -66,7 +66,7 @@ def run(argv: Sequence[str]) -> None:
         arguments.output,
         memory_limit=arguments.memory_limit,
         threads=arguments.threads,
-        progress=streams.is_watched() and not arguments.quiet,
+        progress=shows_progress(arguments),
     )
 
 
@@ -132,9 +132,7 @@ def _parser() -> Parser:
         action="store_true",
         help="print what to expect of distances, time and memory; write no file",
     )
-    group.add_argument(
-        "--quiet", action="store_true", help="no progress, and no seed on standard error"
-    )
+    add_messages(group)
     return parser
 
 

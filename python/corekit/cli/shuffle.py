@@ -7,13 +7,14 @@ import os
 from collections.abc import Sequence
 
 from corekit import _paths, _seed
-from corekit._job import Options
 from corekit._paths import Descriptor
-from corekit._plan import ShufflePlan
-from corekit._report import ShuffleReport
 from corekit.cli import shuffle_arguments, streams
+from corekit.cli.parser import shows_progress
 from corekit.errors import FileError
-from corekit.shuffle import _plan, _plan_aligned, _run, _run_aligned
+from corekit.shuffle import _call
+from corekit.shuffle._job import Options
+from corekit.shuffle._plan import ShufflePlan
+from corekit.shuffle._report import ShuffleReport
 
 _STANDARD_INPUT = Descriptor(0)
 _STANDARD_OUTPUT = Descriptor(1)
@@ -51,12 +52,12 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 def _shuffle(arguments: argparse.Namespace) -> None:
     if arguments.seed is None:
+        _look_for(arguments.inputs)
         arguments.seed = _seed.draw()
         # Before the run: who interrupts it or loses the output may want it again.
         if not arguments.quiet:
             streams.say(f"corekit: seed {arguments.seed}")
-    show = streams.is_watched() if arguments.progress is None else arguments.progress
-    show = show and not arguments.quiet
+    show = shows_progress(arguments)
     reports = _reports(arguments, show=show)
     if show:
         for report in reports:
@@ -66,18 +67,25 @@ def _shuffle(arguments: argparse.Namespace) -> None:
             streams.say(report.to_json())
 
 
+def _look_for(inputs: Sequence[str]) -> None:
+    """Notice what is not there before a seed is said that nothing will come of."""
+    for name in inputs:
+        if name not in ("", "-"):  # the one is refused by name later, the other is no file
+            os.stat(name)
+
+
 def _reports(arguments: argparse.Namespace, *, show: bool) -> tuple[ShuffleReport, ...]:
     options = _options(arguments)
     if arguments.aligned:
-        return _run_aligned(arguments.inputs, arguments.outputs, progress=show, **options)
-    return (_run(_inputs(arguments), _output(arguments), progress=show, **options),)
+        return _call.run_aligned(arguments.inputs, arguments.outputs, progress=show, **options)
+    return (_call.run(_inputs(arguments), _output(arguments), progress=show, **options),)
 
 
 def _plans(arguments: argparse.Namespace) -> tuple[ShufflePlan, ...]:
     options = _options(arguments)
     if arguments.aligned:
-        return _plan_aligned(arguments.inputs, arguments.outputs, **options)
-    return (_plan(_inputs(arguments), _output(arguments), **options),)
+        return _call.plan_aligned(arguments.inputs, arguments.outputs, **options)
+    return (_call.plan(_inputs(arguments), _output(arguments), **options),)
 
 
 def _inputs(arguments: argparse.Namespace) -> list[_paths.Input]:

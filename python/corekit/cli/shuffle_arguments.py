@@ -6,11 +6,12 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from corekit import _compress, _memory, _records, _selection, _sets, _threads
+from corekit import _memory, _threads
 from corekit.cli import refused, splits
 from corekit.cli.delimiter import unescape
-from corekit.cli.parser import Parser
+from corekit.cli.parser import Parser, add_messages
 from corekit.cli.values import number, seed_number, usage
+from corekit.shuffle import _compress, _records, _selection, _sets
 
 _DESCRIPTION = """\
 Write a uniformly random permutation of the input records (lines, unless an option
@@ -245,14 +246,7 @@ def _add_resources(parser: Parser) -> None:
 def _add_messages(parser: Parser) -> None:
     group = parser.add_argument_group("messages")
     group.add_argument("--explain", action="store_true", help="print the plan and do nothing else")
-    group.add_argument(
-        "--progress",
-        action=argparse.BooleanOptionalAction,
-        help="show a bar on standard error (default: if it is a terminal)",
-    )
-    group.add_argument(
-        "--quiet", action="store_true", help="print errors only, not even the seed drawn"
-    )
+    add_messages(group)
     group.add_argument(
         "--json",
         action="store_true",

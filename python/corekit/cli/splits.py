@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from corekit import _fractions
 from corekit.errors import InvalidArgumentError
+from corekit.shuffle import _fractions
 
 if TYPE_CHECKING:
     from fractions import Fraction

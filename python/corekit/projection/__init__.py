@@ -33,3 +33,7 @@ __all__ = [
     "min_components",
     "recommend_column_nnz",
 ]
+
+# A pickle names a class by its module, and help() shows it: the public one.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

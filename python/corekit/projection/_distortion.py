@@ -11,8 +11,8 @@ All is float64 and goes block by block. A step takes some milliseconds, so Ctrl-
 soon.
 """
 
-from __future__ import annotations
-
+# Without `annotations` of the future: as strings they would be looked up in the public module,
+# which does not have these names.
 import dataclasses
 import json
 import math
@@ -163,7 +163,7 @@ class DistortionReport:
         axes.set_xlabel("relative error of the squared distance")
         axes.set_ylabel("density")
         axes.set_title(
-            f"{self.n_pairs:,} pairs, {self.outside:.2%} outside ±{self.eps:g}, "
+            f"{self.n_pairs:,} pairs, {self.outside:.2%} outside ±{self.eps:.3g}, "
             f"{self.expected_outside:.2%} expected"
         )
         axes.legend()
@@ -173,7 +173,7 @@ class DistortionReport:
             ("", "measured", "expected"),
             ("bias", f"{self.bias:+.4f}", "0"),
             ("RMS", f"{self.rms:.4f}", f"{self.expected_rms:.4f}"),
-            (f"outside ±{self.eps:g}", f"{self.outside:.2%}", f"{self.expected_outside:.2%}"),
+            (f"outside ±{self.eps:.3g}", f"{self.outside:.2%}", f"{self.expected_outside:.2%}"),
             ("largest", f"{self.max_error:.4f}", ""),
         )
         worst = [f"{pair.error:+9.4f}  rows {pair.i} and {pair.j}" for pair in self.worst]

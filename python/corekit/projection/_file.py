@@ -176,8 +176,8 @@ def open_source(
 
 
 def _npy_source(path: bytes, stamp: tuple[int, ...]) -> Source:
-    version, data, _ = _npy._read(path)
-    shape, by_columns, dtype = _npy._parsed(path, version, data)
+    version, data, _ = _npy.read(path)
+    shape, by_columns, dtype = _npy.parsed(path, version, data)
     name = os.fsdecode(path)
     if len(shape) != 2:
         raise InvalidArgumentError(

@@ -557,7 +557,20 @@ class SparseProjection:
         return f"SparseProjection({d}, {k}, kind={kind!r}{nnz}{density}, seed={seed})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (VERSION, self._parameters)
+        return SparseProjection._unpickled, (VERSION, self._parameters)
+
+    @classmethod
+    def _unpickled(
+        cls, version: str, parameters: tuple[int, int, Any, int | None, float | None, int]
+    ) -> SparseProjection:
+        """Make the matrix of a pickle again."""
+        d, k, kind, s, p, seed = parameters
+        if version != VERSION:
+            raise InvalidArgumentError(
+                f"the pickle must be of version {VERSION} of the formulas, got version {version}"
+            )
+        column_nnz = s if kind in ("block-stack", "stack") else None
+        return cls(d, k, kind=kind, column_nnz=column_nnz, density=p, seed=seed)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"SparseProjection is immutable: {name!r} cannot be set")
@@ -627,16 +640,3 @@ def _entry_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     if wanted not in (np.float32, np.float64):
         raise InvalidArgumentError(f"dtype must be float32 or float64, got {wanted}")
     return wanted
-
-
-def _unpickled(
-    version: str, parameters: tuple[int, int, Any, int | None, float | None, int]
-) -> Any:
-    """Make the matrix of a pickle again."""
-    d, k, kind, s, p, seed = parameters
-    if version != VERSION:
-        raise InvalidArgumentError(
-            f"the pickle must be of version {VERSION} of the formulas, got version {version}"
-        )
-    column_nnz = s if kind in ("block-stack", "stack") else None
-    return SparseProjection(d, k, kind=kind, column_nnz=column_nnz, density=p, seed=seed)

@@ -23,17 +23,13 @@ Table of contents
     What they return.
 """
 
-from corekit._plan import ShufflePlan
-from corekit._report import ShuffledFile, ShuffleReport
 from corekit.shuffle._aligned import shuffle_aligned
 from corekit.shuffle._batch import RecordBatch
-from corekit.shuffle._call import _plan as _plan
-from corekit.shuffle._call import _plan_aligned as _plan_aligned
-from corekit.shuffle._call import _run as _run
-from corekit.shuffle._call import _run_aligned as _run_aligned
 from corekit.shuffle._files import plan, shuffle_files
 from corekit.shuffle._order import permutation
+from corekit.shuffle._plan import ShufflePlan
 from corekit.shuffle._reader import ShuffledReader
+from corekit.shuffle._report import ShuffledFile, ShuffleReport
 
 __all__ = [
     "RecordBatch",
@@ -46,3 +42,7 @@ __all__ = [
     "shuffle_aligned",
     "shuffle_files",
 ]
+
+# A pickle names a class by its module, and help() shows it: the public one.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from corekit._fractions import Exact
 from corekit._paths import Path
 from corekit._progress import Progress
-from corekit._report import ShuffleReport
-from corekit.shuffle._call import _run_aligned
+from corekit.shuffle import _call
+from corekit.shuffle._fractions import Exact
+from corekit.shuffle._report import ShuffleReport
 
 
 def shuffle_aligned(
@@ -86,7 +86,7 @@ def shuffle_aligned(
     >>> (folder / "de.out").read_bytes(), (folder / "en.out").read_bytes()
     (b'zwei\nvier\ndrei\neins\n', b'two\nfour\nthree\none\n')
     """
-    return _run_aligned(
+    return _call.run_aligned(
         inputs,
         outputs,
         seed=seed,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RecordBatch:
-    """Records one behind the other in one buffer.
+    r"""Records one behind the other in one buffer.
 
     Record i is ``data[offsets[i]:offsets[i + 1]]``. Both arrays are the batch's own: they
     stay valid, and other libraries can take them without a copy.
@@ -25,6 +25,19 @@ class RecordBatch:
         size, ``batch.data.view(dtype).reshape(len(batch), -1)`` is a row for each.
     offsets : numpy.ndarray
         Where they begin and the last one ends, int64, one more than there are records.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from corekit.shuffle import ShuffledReader
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "in.txt"
+    >>> _ = path.write_bytes(b"a\nbb\nccc\n")
+    >>> with ShuffledReader(path, seed=7) as reader:
+    ...     batch = next(reader.iter_batches(2))
+    >>> len(batch), batch[0], batch.tolist()
+    (2, b'bb', [b'bb', b'ccc'])
+    >>> batch.data.tobytes(), batch.offsets.tolist()
+    (b'bbccc', [0, 2, 5])
     """
 
     __slots__ = ("data", "offsets")

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Unpack
 
-from corekit import _core, _job, _progress
-from corekit._job import Options
+from corekit import _core, _progress
 from corekit._paths import Descriptor, Input, Path
-from corekit._plan import ShufflePlan
 from corekit._progress import Progress
-from corekit._report import ShuffleReport
+from corekit.shuffle import _job
+from corekit.shuffle._job import Options
+from corekit.shuffle._plan import ShufflePlan
+from corekit.shuffle._report import ShuffleReport
 
 
-def _run(
+def run(
     inputs: Input | Sequence[Input],
     output: Path | Descriptor,
     *,
@@ -31,7 +32,7 @@ def _run(
     return report
 
 
-def _run_aligned(
+def run_aligned(
     inputs: Sequence[Input],
     outputs: Sequence[Path | Descriptor],
     *,
@@ -45,7 +46,7 @@ def _run_aligned(
     return _reports(jobs, progress)
 
 
-def _plan(
+def plan(
     inputs: Input | Sequence[Input],
     output: Path | Descriptor,
     *,
@@ -53,13 +54,13 @@ def _plan(
     tuning: Mapping[str, int] | None = None,
     **options: Unpack[Options],
 ) -> ShufflePlan:
-    """Plan a shuffle; the twin of `_run`."""
+    """Plan a shuffle; the twin of `run`."""
     _progress.check(progress)
-    (plan,) = _plans(_job.prepare(inputs, output, tuning=tuning, **options))
-    return plan
+    (planned,) = _plans(_job.prepare(inputs, output, tuning=tuning, **options))
+    return planned
 
 
-def _plan_aligned(
+def plan_aligned(
     inputs: Sequence[Input],
     outputs: Sequence[Path | Descriptor],
     *,
@@ -67,7 +68,7 @@ def _plan_aligned(
     tuning: Mapping[str, int] | None = None,
     **options: Unpack[Options],
 ) -> tuple[ShufflePlan, ...]:
-    """Plan an aligned shuffle; the twin of `_run_aligned`."""
+    """Plan an aligned shuffle; the twin of `run_aligned`."""
     _progress.check(progress)
     return _plans(_job.prepare(inputs, outputs, aligned=True, tuning=tuning, **options))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from corekit._fractions import Exact
 from corekit._paths import Path
-from corekit._plan import ShufflePlan
 from corekit._progress import Progress
-from corekit._report import ShuffleReport
-from corekit.shuffle._call import _plan, _run
+from corekit.shuffle import _call
+from corekit.shuffle._fractions import Exact
+from corekit.shuffle._plan import ShufflePlan
+from corekit.shuffle._report import ShuffleReport
 
 
 def shuffle_files(
@@ -152,7 +152,7 @@ def shuffle_files(
     >>> (folder / "out.txt").read_bytes()
     b'b\nd\nc\na\n'
     """
-    return _run(
+    return _call.run(
         inputs,
         output,
         seed=seed,
@@ -229,7 +229,7 @@ def plan(
     >>> plan(folder / "in.txt", folder / "out.txt", memory_limit="64MiB").strategy
     'memory'
     """
-    return _plan(
+    return _call.plan(
         inputs,
         output,
         seed=seed,

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from corekit import _checks, _core, _job, _paths
-from corekit._job import Options
+from corekit import _checks, _core, _paths
 from corekit._paths import Path
 from corekit.errors import InvalidArgumentError
+from corekit.shuffle import _job
 from corekit.shuffle._batch import RecordBatch
+from corekit.shuffle._job import Options
 
 # Where the core is told that there is no output: any stream would do.
 _NOWHERE = _paths.Descriptor(1)

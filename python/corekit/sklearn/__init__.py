@@ -36,3 +36,7 @@ __all__ = [
     "SparseRandomProjection",
     "johnson_lindenstrauss_min_dim",
 ]
+
+# A pickle names a class by its module, and help() shows it: the public one.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -131,7 +131,7 @@ fn open_file(descriptor: RawFd) -> PyResult<(Arc<File>, PathBuf)> {
     Ok((Arc::new(File::from(own)), name))
 }
 
-/// One job as Python says it: `corekit._job.Job`.
+/// One job as Python says it: `corekit.shuffle._job.Job`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Arguments {

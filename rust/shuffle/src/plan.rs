@@ -115,7 +115,8 @@ impl Plan {
         let Some(sizes) = sizes(job, survey, job.memory_limit) else {
             let needed = smallest_limit(job, survey, 0);
             return Err(Error::MemoryLimit(format!(
-                "memory_limit must be at least {needed} bytes for this job, got {}",
+                "memory_limit must be at least {needed} bytes ({} MiB) for this job, got {}",
+                needed / MIB,
                 job.memory_limit
             )));
         };

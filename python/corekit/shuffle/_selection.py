@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from corekit import _checks, _fractions
+from corekit import _checks
+from corekit.shuffle import _fractions
 
 # A sample larger than any input could ever be is simply everything.
 _EVERYTHING = (1 << 63) - 1

@@ -1,7 +1,7 @@
 """What a shuffle will do, before it does it."""
 
-from __future__ import annotations
-
+# Without `annotations` of the future: as strings they would be looked up in the public module,
+# which does not have these names.
 import dataclasses
 import json
 from dataclasses import dataclass

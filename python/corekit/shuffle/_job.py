@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypedDict
 
-from corekit import (
-    _checks,
-    _compress,
-    _memory,
-    _npy,
-    _paths,
-    _records,
-    _scratch,
-    _seed,
-    _selection,
-    _sets,
-    _threads,
-)
-from corekit._fractions import Exact
+from corekit import _checks, _memory, _paths, _seed, _threads
+from corekit.shuffle import _compress, _records, _rows, _scratch, _selection, _sets
+from corekit.shuffle._fractions import Exact
 
 
 class Options(TypedDict, total=False):
@@ -141,7 +130,7 @@ def prepare(
     groups = [[source] for source in sources] if aligned else [sources]
     jobs = []
     for group, destination, codec in zip(groups, destinations, codecs, strict=True):
-        rows = _npy.rows(group, records)
+        rows = _rows.rows(group, records)
         array = None
         if rows is not None:
             array = Npy(starts=rows.starts, before=rows.before, after=rows.after)

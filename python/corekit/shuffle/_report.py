@@ -1,16 +1,16 @@
 """What a shuffle did."""
 
-from __future__ import annotations
-
+# Without `annotations` of the future: as strings they would be looked up in the public module,
+# which does not have these names.
 import dataclasses
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from corekit import _size
-from corekit._plan import ShufflePlan
+from corekit.shuffle._plan import ShufflePlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class ShuffledFile:
     epoch: int | None
 
     @classmethod
-    def _from_core(cls, raw: dict[str, Any]) -> ShuffledFile:
+    def _from_core(cls, raw: dict[str, Any]) -> Self:
         return cls(**{**raw, "path": os.fsdecode(raw["path"])})
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,14 +118,14 @@ class ShuffleReport:
     scratch_bytes: int
 
     @classmethod
-    def _from_core(cls, raw: dict[str, Any]) -> ShuffleReport:
+    def _from_core(cls, raw: dict[str, Any]) -> Self:
         files = tuple(ShuffledFile._from_core(file) for file in raw["files"])
         return cls(**{**raw, "files": files, "plan": ShufflePlan(**raw["plan"])})
 
     @property
     def elapsed(self) -> float:
         """Seconds of the whole run."""
-        return self.seconds.get("total", sum(self.seconds.values()))
+        return sum(self.seconds.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as a dictionary that JSON can hold.

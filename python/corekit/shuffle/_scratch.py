@@ -6,8 +6,9 @@ import errno
 import os
 import stat
 
-from corekit import _paths, _sets
+from corekit import _paths
 from corekit.errors import file_error
+from corekit.shuffle import _sets
 
 _MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 _SECOND_CHOICE = "/var/tmp"  # noqa: S108 -- a place to look at, no name is made in it here
