@@ -11,8 +11,16 @@
 //!
 //! What is at hand when is the plan's choice and the pool's fullness; the order in which buckets are
 //! emitted is always the same.
+//!
+//! The two halves of a level are [`scatter`] and [`emit`]; the latter hands each bucket to
+//! [`gather`], which orders its records ([`sort`]) and copies them to the output.
 
 #![allow(unsafe_code)]
+
+pub(crate) mod emit;
+pub(crate) mod gather;
+pub(crate) mod scatter;
+pub(crate) mod sort;
 
 use std::ops::Range;
 use std::path::Path;
@@ -22,26 +30,26 @@ use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::block_queue::{BlockQueue, QueuedBlock};
+use self::emit::{Emission, Progress};
+use self::gather::{Gather, Sink};
+use self::scatter::{Fan, Places, Scatter};
 use crate::digest::Tally;
-use crate::emit::{Emission, Progress};
 use crate::error::{Error, Result};
-use crate::gather::{Gather, Sink};
 use crate::input::InputFile;
+use crate::input::reader::{LongRecord, Reader, Reading};
+use crate::input::split::Splitter;
 use crate::options::Job;
+use crate::order::sample::Sample;
 use crate::order::{Keys, Parts};
 use crate::plan::Plan;
-use crate::pool::Part;
-use crate::reader::{LongRecord, Reader, Reading};
-use crate::record::{Body, for_records};
+use crate::plan::sizes::{SCRATCH_READERS, SCRATCH_WRITERS};
 use crate::report::{GATHER, SCATTER, Seconds};
 use crate::run::{Run, lock};
-use crate::sample::Sample;
-use crate::scatter::{Fan, Places, Scatter};
-use crate::scratch::Scratch;
-use crate::sizes::{SCRATCH_READERS, SCRATCH_WRITERS};
-use crate::split::Splitter;
-use crate::spool::{Spool, does_not_fit};
+use crate::store::block_queue::{BlockQueue, QueuedBlock};
+use crate::store::pool::Part;
+use crate::store::record::{Body, for_records};
+use crate::store::scratch::Scratch;
+use crate::store::spool::{Spool, does_not_fit};
 use crate::store::{BLOCK_HEAD, Level, OnFull, Store, listed};
 
 /// From what was read, and the counts of the parts, to the records of the order that are written.

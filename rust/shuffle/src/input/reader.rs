@@ -23,13 +23,13 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use crate::digest::{Pieces, Tally};
 use crate::error::Result;
-use crate::header::Header;
+use crate::input::header::Header;
+use crate::input::sequence::{Decoders, Sequence};
+use crate::input::split::{Scan, Splitter};
 use crate::input::{InputFile, Kind};
-use crate::pool::ALIGN;
 use crate::run::{Run, lock};
-use crate::sequence::{Decoders, Sequence};
-use crate::split::{Scan, Splitter};
-use crate::spool::Spool;
+use crate::store::pool::ALIGN;
+use crate::store::spool::Spool;
 
 /// Bytes that may be read behind the last record of a batch: copies go in whole vectors.
 pub(crate) const SLACK: usize = 64;
@@ -554,10 +554,10 @@ impl LongRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::split::reference_records;
     use crate::input::{Input, Look};
     use crate::options::{InputFormat, Records};
-    use crate::pool::Pool;
-    use crate::split::reference_records;
+    use crate::store::pool::Pool;
     use crate::store::{Level, OnFull, Store};
     use corekit_base::control::Control;
     use proptest::prelude::*;

@@ -7,20 +7,20 @@
 //!       + blocks                         the records
 //! ```
 
-use crate::append::Appender;
-use crate::decode::{self, Encoding};
-use crate::encode;
-use crate::feed::page_bytes;
-use crate::gather::index_words;
+use crate::input::decode::{self, Encoding};
+use crate::input::reader::ReaderSizes;
+use crate::input::split::Splitter;
+use crate::input::survey::Survey;
+use crate::levels::gather::index_words;
+use crate::levels::scatter::smallest_block;
 use crate::options::{Job, Output, Records, Tuning};
-use crate::pool::ALIGN;
-use crate::reader::ReaderSizes;
-use crate::sample::Sample;
-use crate::scatter::smallest_block;
-use crate::split::Splitter;
-use crate::spool::LANES;
+use crate::order::sample::Sample;
+use crate::output::append::Appender;
+use crate::output::encode;
+use crate::output::feed::page_bytes;
+use crate::store::pool::ALIGN;
+use crate::store::spool::LANES;
 use crate::store::{BLOCK_HEAD, Store};
-use crate::survey::Survey;
 
 const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
