@@ -1,9 +1,23 @@
-//! Sparse Johnson-Lindenstrauss random projection.
+//! Johnson-Lindenstrauss random projection: Y = X Aᵀ, with a random matrix A that is not stored.
 //!
-//! - [`law`]: the distributions of matrices.
-//! - [`draw`]: from a seed to entries, a public formula.
-//! - [`bounds`]: the chance of a distance to be off, exactly.
-//! - [`Operator`]: a law under a seed, and how it acts on matrices.
+//! Three things are kept apart. A [`Law`] is a distribution of matrices; an [`Operator`] is a law
+//! under a seed, for a number of features and of components: it is the matrix, drawn wherever it is
+//! needed; and the kernels are how it acts, for each law and each kind of input.
+//!
+//! # Where to look
+//!
+//! - [`law`]: which laws there are, and with which weights.
+//! - [`draw`]: from a seed to the entries of the sparse laws, a public formula.
+//! - [`operator`]: the caller's door; it checks shapes and chooses the kernel.
+//! - [`dense`]: dense rows by the sparse laws; [`sparse`]: CSR and CSC by them.
+//! - [`gaussian`]: the Gaussian law, drawn in panels ahead of their use.
+//! - [`srht`]: the subsampled randomised Hadamard transform.
+//! - [`bounds`]: how likely a length is off by more than eps.
+//!
+//! Rows are the unit of work, and every output is a sum in an order that is fixed: bits depend on
+//! neither threads nor instruction set, nor on how rows are cut.
+//!
+//! To read it all, begin with [`law`] and [`operator`], then the kernel of one law.
 
 pub mod bounds;
 mod dense;

@@ -1,11 +1,11 @@
 //! The arguments of a job, checked, and what follows from them alone.
 
 use crate::error::{Error, Result};
-use crate::layout::Shards;
+use crate::input::split::Splitter;
 use crate::options::{Job, Output, Records};
 use crate::order::Parts;
-use crate::pattern::{Field, Pattern};
-use crate::split::Splitter;
+use crate::output::layout::Shards;
+use crate::output::pattern::{Field, Pattern};
 
 /// The longest delimiter.
 const DELIMITER_MAX: usize = 1024;

@@ -1,4 +1,17 @@
 //! The inputs: what they are, and that they stay what they were.
+//!
+//! The [`reader`] takes them chunk by chunk and cuts them into records ([`split`]). What can only be
+//! read from front to back is a [`sequence`]: pipes and devices ([`stream`]) and whatever is
+//! compressed ([`decode`]). A [`header`] is taken off before the first record. The [`survey`] looks
+//! at all inputs before the plan is made.
+
+pub(crate) mod decode;
+pub(crate) mod header;
+pub(crate) mod reader;
+pub(crate) mod sequence;
+pub(crate) mod split;
+pub(crate) mod stream;
+pub(crate) mod survey;
 
 use std::fs::File;
 use std::io;
@@ -8,12 +21,12 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
-use crate::decode::{self, Encoding, LOOK};
+use self::decode::{Encoding, LOOK};
+use self::header::Header;
+use self::split::Splitter;
 use crate::error::{At, Error, Result};
-use crate::header::Header;
 use crate::options::InputFormat;
 use crate::run::Run;
-use crate::split::Splitter;
 
 /// Where records come from.
 #[derive(Clone, Debug)]
@@ -256,7 +269,9 @@ impl InputFile {
         let mut done = 0;
         while done < buf.len() {
             run.check()?;
-            if !crate::stream::ready(file, crate::stream::Direction::Read).at(self.path())? {
+            if !crate::input::stream::ready(file, crate::input::stream::Direction::Read)
+                .at(self.path())?
+            {
                 continue;
             }
             match rustix::io::read(file, &mut buf[done..]) {

@@ -11,8 +11,16 @@
 //!
 //! What is at hand when is the plan's choice and the pool's fullness; the order in which buckets are
 //! emitted is always the same.
+//!
+//! The two halves of a level are [`scatter`] and [`emit`]; the latter hands each bucket to
+//! [`gather`], which orders its records ([`sort`]) and copies them to the output.
 
 #![allow(unsafe_code)]
+
+pub(crate) mod emit;
+pub(crate) mod gather;
+pub(crate) mod scatter;
+pub(crate) mod sort;
 
 use std::ops::Range;
 use std::path::Path;
@@ -22,26 +30,26 @@ use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::block_queue::{BlockQueue, QueuedBlock};
+use self::emit::{Emission, Progress};
+use self::gather::{Gather, Sink};
+use self::scatter::{Fan, Places, Scatter};
 use crate::digest::Tally;
-use crate::emit::{Emission, Progress};
 use crate::error::{Error, Result};
-use crate::gather::{Gather, Sink};
 use crate::input::InputFile;
+use crate::input::reader::{LongRecord, Reader, Reading};
+use crate::input::split::Splitter;
 use crate::options::Job;
+use crate::order::sample::Sample;
 use crate::order::{Keys, Parts};
 use crate::plan::Plan;
-use crate::pool::Part;
-use crate::reader::{LongRecord, Reader, Reading};
-use crate::record::{Body, for_records};
+use crate::plan::sizes::{SCRATCH_READERS, SCRATCH_WRITERS};
 use crate::report::{GATHER, SCATTER, Seconds};
 use crate::run::{Run, lock};
-use crate::sample::Sample;
-use crate::scatter::{Fan, Places, Scatter};
-use crate::scratch::Scratch;
-use crate::sizes::{SCRATCH_READERS, SCRATCH_WRITERS};
-use crate::split::Splitter;
-use crate::spool::{Spool, does_not_fit};
+use crate::store::block_queue::{BlockQueue, QueuedBlock};
+use crate::store::pool::Part;
+use crate::store::record::{Body, for_records};
+use crate::store::scratch::Scratch;
+use crate::store::spool::{Spool, does_not_fit};
 use crate::store::{BLOCK_HEAD, Level, OnFull, Store, listed};
 
 /// From what was read, and the counts of the parts, to the records of the order that are written.
@@ -118,6 +126,39 @@ enum Source {
     Inputs,
     /// The blocks of a bucket of the level above.
     Blocks(BlockQueue),
+}
+
+/// What the workers of one scatter pass share.
+struct Pass<'p> {
+    source: &'p Source,
+    /// What goes into each bucket is counted.
+    first: bool,
+    fan: Fan,
+    /// In the first scan over the inputs: its edge is found there.
+    sample: Option<&'p Sample>,
+    /// In the first scan over the inputs: their records are counted there.
+    parts: Option<&'p Parts>,
+    reader: Reader<'p>,
+}
+
+/// What a scatter pass saw.
+#[derive(Default)]
+struct Seen {
+    tally: Tally,
+    /// Read from the inputs.
+    bytes: u64,
+    /// Records of the parts, where these are counted.
+    counts: Vec<u64>,
+}
+
+impl Seen {
+    fn merge(&mut self, other: &Self) {
+        self.tally.merge(&other.tally);
+        self.bytes += other.bytes;
+        for (sum, count) in self.counts.iter_mut().zip(&other.counts) {
+            *sum += count;
+        }
+    }
 }
 
 impl<'a> Levels<'a> {
@@ -365,6 +406,32 @@ impl<'a> Levels<'a> {
     /// One scatter pass. `first` passes count what goes into each bucket.
     fn scatter(&mut self, source: &Source, first: bool, scratch: &LazyScratch) -> Result<()> {
         let start = Instant::now();
+        let from_inputs = matches!(source, Source::Inputs);
+        let total = self.cx.plan.input_bytes.filter(|_| from_inputs);
+        self.cx.run.control.start_phase(SCATTER, total);
+        if from_inputs {
+            self.cx.spool.clear();
+        }
+        let seen = self.scatter_on_threads(source, first, scratch)?;
+        if from_inputs {
+            self.scanned_inputs(seen)?;
+        }
+        let scratch_blocks = self
+            .cx
+            .store
+            .level(|level| std::mem::take(&mut level.scratch_blocks));
+        self.totals.scratch_bytes += u64::from(scratch_blocks) * self.cx.plan.sizes.block as u64;
+        self.totals.seconds.scatter += start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// The threads of a scatter pass, from their start to their end.
+    fn scatter_on_threads(
+        &self,
+        source: &Source,
+        first: bool,
+        scratch: &LazyScratch,
+    ) -> Result<Seen> {
         let (fan, on_full) = self.cx.store.level(|level| {
             let fan = Fan {
                 prefix: level.prefix,
@@ -374,77 +441,48 @@ impl<'a> Levels<'a> {
             };
             (fan, level.on_full)
         });
-        let from_inputs = matches!(source, Source::Inputs);
-        let total = if from_inputs {
-            self.cx.plan.input_bytes
-        } else {
-            None
-        };
-        self.cx.run.control.start_phase(SCATTER, total);
-        // The edge of a sample is found in the first scan over the inputs, and parts are counted.
         let sample = self.cx.sample.filter(|_| !self.scanned);
         let parts = self.cx.parts.filter(|_| !self.scanned);
-        let sizes = &self.cx.plan.sizes;
-        let keys = self.cx.keys;
         let bucket = |input, index| {
-            let key = keys.stream(input).at(index);
+            let key = self.cx.keys.stream(input).at(index);
             let wanted = sample.is_none_or(|sample| sample.may_want(key));
             let kept =
                 |&bucket: &usize| bucket >= fan.keep_start && bucket < self.cx.store.open_end();
             fan.bucket(key).filter(|_| wanted).filter(kept)
         };
-        let reader = Reader::new(self.cx.reading, &bucket);
-        if from_inputs {
-            self.cx.spool.clear();
-        }
-        let seen = Mutex::new((Tally::default(), 0u64, self.counts.clone()));
-        let this = &*self;
+        let pass = Pass {
+            source,
+            first,
+            fan,
+            sample,
+            parts,
+            reader: Reader::new(self.cx.reading, &bucket),
+        };
+        let seen = Mutex::new(Seen {
+            counts: vec![0; parts.map_or(0, Parts::len)],
+            ..Seen::default()
+        });
         thread::scope(|scope| -> Result<()> {
-            let scratch_of =
-                || scratch.get(this.cx.job.scratch.as_deref(), sizes.block, this.cx.job);
+            let scratch_of = || {
+                let (dir, job) = (self.cx.job.scratch.as_deref(), self.cx.job);
+                scratch.get(dir, self.cx.plan.sizes.block, job)
+            };
             if on_full == OnFull::Spill {
                 for _ in 0..SCRATCH_WRITERS {
-                    let body = move || this.cx.store.write_queued(&scratch_of, this.cx.run);
-                    this.cx.run.spawn(scope, "spill", body)?;
+                    let body = move || self.cx.store.write_queued(&scratch_of, self.cx.run);
+                    self.cx.run.spawn(scope, "spill", body)?;
                 }
             }
-            let (reader, seen) = (&reader, &seen);
-            let workers: Vec<_> = this
-                .cx
-                .parts_of_workers
-                .iter()
-                .map(|part| {
-                    let work = move || {
-                        let mut part = lock(part);
-                        let mut scatter = Scatter::new(
-                            this.cx.store,
-                            this.cx.run,
-                            fan,
-                            sizes.slab,
-                            sample,
-                            parts,
-                        )?;
-                        let buffer = part.as_mut();
-                        let bytes = match source {
-                            Source::Inputs => {
-                                this.scatter_inputs(reader, &mut scatter, buffer, sample)?
-                            }
-                            Source::Blocks(blocks) => {
-                                this.scatter_blocks(blocks, &mut scatter, buffer)?
-                            }
-                        };
-                        let tally = scatter.finish(first);
-                        let mut seen = lock(seen);
-                        seen.0.merge(&tally);
-                        seen.1 += bytes;
-                        for (sum, count) in seen.2.iter_mut().zip(&scatter.counts) {
-                            *sum += count;
-                        }
-                        Ok(())
-                    };
-                    this.cx.run.spawn(scope, "scatter", work)
-                })
-                .collect();
+            let (pass, seen) = (&pass, &seen);
+            let start = |part: &'a Mutex<Part>| {
+                let work = move || {
+                    let by_worker = self.scatter_worker(pass, lock(part).as_mut())?;
+                    lock(seen).merge(&by_worker);
+                    Ok(())
+                };
+                self.cx.run.spawn(scope, "scatter", work)
+            };
+            let workers: Vec<_> = self.cx.parts_of_workers.iter().map(start).collect();
             let mut spawned = Ok(());
             for worker in workers {
                 match worker {
@@ -452,47 +490,43 @@ impl<'a> Levels<'a> {
                     Err(error) => spawned = Err(error),
                 }
             }
-            let largest = this.cx.store.level(|level| {
+            let largest = self.cx.store.level(|level| {
                 level
                     .buckets
                     .iter()
                     .map(|b| (b.spilled + b.resident) as usize)
                     .max()
             });
-            this.cx
+            self.cx
                 .store
-                .finish(largest.unwrap_or(0) * (this.cx.parts_of_workers.len() + 2));
+                .finish(largest.unwrap_or(0) * (self.cx.parts_of_workers.len() + 2));
             spawned
         })
         .or_else(|_| self.cx.run.outcome())?;
         self.cx.run.outcome()?;
-        let (seen, bytes, counts) = std::mem::take(&mut *lock(&seen));
-        if from_inputs {
-            self.scanned = true;
-            self.counts = counts;
-            self.totals.passes += 1;
-            match self.totals.read {
-                None => (self.totals.read, self.totals.input_bytes) = (Some(seen), bytes),
-                Some(read) if read != seen => {
-                    return Err(self.differs(read, seen));
-                }
-                Some(_) => {}
-            }
-            let streams = !self.cx.inputs.iter().all(InputFile::can_be_read_again);
-            let evicted = self
-                .cx
-                .store
-                .level(|level| level.resident_end < level.wanted_end);
-            if on_full == OnFull::Drop && streams && evicted {
-                return Err(does_not_fit(self.cx.job.memory_limit));
-            }
+        Ok(std::mem::take(&mut *lock(&seen)))
+    }
+
+    /// Takes note of what a pass over the inputs saw, which must be what the first one saw.
+    fn scanned_inputs(&mut self, seen: Seen) -> Result<()> {
+        if !self.scanned {
+            self.counts = seen.counts;
         }
-        let scratch_blocks = self
+        self.scanned = true;
+        self.totals.passes += 1;
+        match self.totals.read {
+            None => (self.totals.read, self.totals.input_bytes) = (Some(seen.tally), seen.bytes),
+            Some(read) if read != seen.tally => return Err(self.differs(read, seen.tally)),
+            Some(_) => {}
+        }
+        let streams = !self.cx.inputs.iter().all(InputFile::can_be_read_again);
+        let dropped = self
             .cx
             .store
-            .level(|level| std::mem::take(&mut level.scratch_blocks));
-        self.totals.scratch_bytes += u64::from(scratch_blocks) * sizes.block as u64;
-        self.totals.seconds.scatter += start.elapsed().as_secs_f64();
+            .level(|level| level.on_full == OnFull::Drop && level.resident_end < level.wanted_end);
+        if streams && dropped {
+            return Err(does_not_fit(self.cx.job.memory_limit));
+        }
         Ok(())
     }
 
@@ -509,16 +543,31 @@ impl<'a> Levels<'a> {
         }
     }
 
+    /// A worker's part of a pass.
+    fn scatter_worker(&self, pass: &Pass, buffer: &mut [u8]) -> Result<Seen> {
+        let mut scatter = Scatter::new(
+            self.cx.store,
+            self.cx.run,
+            pass.fan,
+            self.cx.plan.sizes.slab,
+            pass.sample,
+            pass.parts,
+        )?;
+        let bytes = match pass.source {
+            Source::Inputs => self.scatter_inputs(pass, &mut scatter, buffer)?,
+            Source::Blocks(blocks) => self.scatter_blocks(blocks, &mut scatter, buffer)?,
+        };
+        Ok(Seen {
+            tally: scatter.finish(pass.first),
+            bytes,
+            counts: scatter.counts,
+        })
+    }
+
     /// A worker's part of a pass over the inputs.
-    fn scatter_inputs(
-        &self,
-        reader: &Reader,
-        scatter: &mut Scatter,
-        buffer: &mut [u8],
-        sample: Option<&Sample>,
-    ) -> Result<u64> {
+    fn scatter_inputs(&self, pass: &Pass, scatter: &mut Scatter, buffer: &mut [u8]) -> Result<u64> {
         let mut bytes = 0;
-        while let Some(batch) = reader.next(buffer)? {
+        while let Some(batch) = pass.reader.next(buffer)? {
             let places = Places {
                 input: &self.cx.inputs[batch.input as usize],
                 spool: self.cx.spool,
@@ -528,7 +577,7 @@ impl<'a> Levels<'a> {
             scatter.batch(&batch, buffer, &self.cx.keys, self.cx.splitter, &places)?;
             bytes += batch.read;
             self.cx.run.control.advance(batch.read);
-            if let Some(sample) = sample {
+            if let Some(sample) = pass.sample {
                 let last = sample.advance(scatter.seen.records - before);
                 if last < u64::MAX {
                     let bits = self.cx.plan.sizes.bits;

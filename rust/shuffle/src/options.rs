@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::decode::Encoding;
-use crate::encode::Compression;
 use crate::input::Input;
-use crate::layout::Shards;
-use crate::slice::Slice;
+use crate::input::decode::Encoding;
+use crate::order::slice::Slice;
+use crate::output::encode::Compression;
+use crate::output::layout::Shards;
 
 /// Where the records go.
 #[derive(Clone, Debug)]

@@ -3,6 +3,12 @@
 //! Record `i` of input `j` has as its key word `i` of
 //! `numpy.random.Philox(key=seed, counter=[0, 0, j, epoch])`, and the output is all records by
 //! (key, input, index). [`Keys`] is that formula; nothing else in this crate draws a random number.
+//!
+//! Of the order a run may want only the front, or the records below a cut ([`sample`]); and of that,
+//! a reader only its own share ([`slice`](mod@slice)).
+
+pub(crate) mod sample;
+pub(crate) mod slice;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -12,15 +12,21 @@
 //! - every byte that goes to scratch and comes back costs [`SCRATCH_WRITE`] and [`SCRATCH_READ`];
 //! - every further pass over the input costs its bytes at the measured rate, and [`SCAN_BYTE`] and
 //!   [`SCAN_RECORD`] for finding, keying and hashing its records.
+//!
+//! How a limit is divided is told in [`sizes`](mod@sizes); whether the disk has room for it all, in
+//! [`space`](mod@space).
+
+pub(crate) mod sizes;
+pub(crate) mod space;
 
 use std::ops::Range;
 
+use self::sizes::{MIB, Sizes, sizes};
+use self::space::space;
 use crate::error::{Error, Result};
+use crate::input::survey::Survey;
 use crate::options::{Job, Output};
-use crate::sizes::{MIB, Sizes, sizes};
-use crate::space::space;
 use crate::store::OnFull;
-use crate::survey::Survey;
 
 /// Seconds a byte, see the module's text.
 const FRESH: f64 = 1.0e-9;

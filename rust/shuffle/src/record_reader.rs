@@ -9,8 +9,8 @@ use corekit_base::threads::STACK_BYTES;
 
 use crate::engine;
 use crate::error::{Error, Result, no_thread};
-use crate::feed::{Feed, Next, TakenPage};
 use crate::options::Job;
+use crate::output::feed::{Feed, Next, TakenPage};
 
 /// Records one behind the other, without delimiters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -17,19 +17,30 @@
 //! Where a bucket's blocks lie in scratch is a list that would grow with the input; so each bucket
 //! keeps only the last few numbers, and when those are too many they move into the head of the next
 //! block written, whose number then stands for them all.
+//!
+//! Below it lie the [`pool`], which all memory comes from, and [`scratch`]. How records lie in a slab
+//! is told in [`record`]; long records of sequences wait in the [`spool`]; and a bucket that is too
+//! large is given back block by block ([`block_queue`]).
 
 #![allow(unsafe_code)]
+
+pub(crate) mod block_queue;
+pub(crate) mod cache;
+pub(crate) mod pool;
+pub(crate) mod record;
+pub(crate) mod scratch;
+pub(crate) mod spool;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex};
 
+use self::pool::{ALIGN, Part};
+use self::scratch::Scratch;
 use crate::digest::Tally;
 use crate::error::{Result, try_vec};
-use crate::pool::{ALIGN, Part};
 use crate::run::{Run, lock};
-use crate::scratch::Scratch;
 
 /// Head of a block: bytes used, number of listed block numbers, the numbers.
 pub(crate) const BLOCK_HEAD: usize = 128;

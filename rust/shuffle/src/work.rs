@@ -4,20 +4,20 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
 use crate::error::Result;
-use crate::gather::{Gather, Sink};
-use crate::header::Header;
 use crate::input::InputFile;
+use crate::input::header::Header;
+use crate::input::reader::Reading;
+use crate::input::sequence::Decoders;
+use crate::input::split::Splitter;
+use crate::levels::gather::{Gather, Sink};
 use crate::levels::{Context, Counted, Levels, Totals};
 use crate::options::Job;
+use crate::order::sample::Sample;
 use crate::order::{Keys, Parts};
 use crate::plan::Plan;
-use crate::pool::Part;
-use crate::reader::Reading;
 use crate::run::Run;
-use crate::sample::Sample;
-use crate::sequence::Decoders;
-use crate::split::Splitter;
-use crate::spool::Spool;
+use crate::store::pool::Part;
+use crate::store::spool::Spool;
 use crate::store::{Level, OnFull, Store};
 
 /// What a run works with, whatever its output is.

@@ -20,13 +20,13 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex};
 
-use crate::append::Appender;
-use crate::cursor::Cursor;
-use crate::destination::Destination;
-use crate::encode::Encoder;
 use crate::error::Result;
-use crate::pool::Part;
+use crate::output::append::Appender;
+use crate::output::cursor::Cursor;
+use crate::output::destination::Destination;
+use crate::output::encode::Encoder;
 use crate::run::{Run, lock};
+use crate::store::pool::Part;
 
 /// A section of the output: where its frames and its records begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -491,8 +491,8 @@ impl FrameCursor<'_, '_> {
 mod tests {
     use super::*;
     use crate::options::{Output, Tuning};
-    use crate::pool::{ALIGN, Pool};
-    use crate::shard_set::Manifest;
+    use crate::output::shard_set::Manifest;
+    use crate::store::pool::{ALIGN, Pool};
     use corekit_base::control::Control;
 
     /// Ranges of many sizes, written by several threads in any order, come out as one stretch.

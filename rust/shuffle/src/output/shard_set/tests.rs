@@ -11,8 +11,8 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::*;
-use crate::pool::ALIGN;
 use crate::run::Run;
+use crate::store::pool::ALIGN;
 
 #[repr(align(4096))]
 struct Page([u8; ALIGN]);
@@ -380,7 +380,7 @@ fn a_thousand_files_need_few_descriptors() {
     const CHILD: &str = "COREKIT_TEST_SHARDS";
     const FILES: u64 = 1000;
     if std::env::var_os(CHILD).is_none() {
-        let name = "shard_set::tests::a_thousand_files_need_few_descriptors";
+        let name = "output::shard_set::tests::a_thousand_files_need_few_descriptors";
         let child = std::process::Command::new(std::env::current_exe().expect("a path"))
             .args(["--exact", name, "--test-threads=1"])
             .env(CHILD, "1")

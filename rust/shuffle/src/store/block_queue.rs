@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use crate::error::Result;
 use crate::run::{Run, lock};
-use crate::scratch::Scratch;
+use crate::store::scratch::Scratch;
 
 /// Blocks in memory and in scratch, each handed out once.
 pub(crate) struct BlockQueue {

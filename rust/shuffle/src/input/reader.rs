@@ -23,13 +23,13 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use crate::digest::{Pieces, Tally};
 use crate::error::Result;
-use crate::header::Header;
+use crate::input::header::Header;
+use crate::input::sequence::{Decoders, Sequence};
+use crate::input::split::{Scan, Splitter};
 use crate::input::{InputFile, Kind};
-use crate::pool::ALIGN;
 use crate::run::{Run, lock};
-use crate::sequence::{Decoders, Sequence};
-use crate::split::{Scan, Splitter};
-use crate::spool::Spool;
+use crate::store::pool::ALIGN;
+use crate::store::spool::Spool;
 
 /// Bytes that may be read behind the last record of a batch: copies go in whole vectors.
 pub(crate) const SLACK: usize = 64;
@@ -384,64 +384,28 @@ impl<'a> Reader<'a> {
         chunk: Range<usize>,
         scan: Option<Scan>,
     ) -> Result<Batch> {
-        let number = task.lane.input;
-        let input = &self.cx.inputs[number];
         let splitter = self.cx.splitter;
         let mut start = chunk.start - chain.carry.len();
-        buffer[start..chunk.start].copy_from_slice(&chain.carry);
         let mut end = chunk.end;
+        buffer[start..chunk.start].copy_from_slice(&chain.carry);
+        chain.carry.clear();
         let mut batch = Batch {
-            input: number as u32,
+            input: task.lane.input as u32,
             first_index: chain.index,
             bytes: start..start,
             offset: chain.carry_offset,
             long: None,
             read: task.read,
         };
-        chain.carry.clear();
-
-        // A long record goes on: up to its delimiter, if that is here.
-        if let Some(mut long) = chain.long.take() {
-            let found = splitter.first(&buffer[start..end], long.pieces.len());
-            let (piece, ended) = match found {
-                Some(at) => (at, true),
-                None if task.last => {
-                    if let Some(record) = splitter.fixed() {
-                        return Err(input.not_whole(record, task.offset + task.len as u64));
-                    }
-                    (end - start - splitter.unfinished(&buffer[start..end]), true)
-                }
-                None => ((end - start).saturating_sub(splitter.begun_max()), false),
-            };
-            let bytes = &buffer[start..start + piece];
-            long.pieces.update(bytes);
-            if long.spooled {
-                self.cx.spool.append_serial(long.place, bytes)?;
-            }
-            chain.carry_offset += piece as u64;
-            start += piece;
-            if !ended {
-                chain.carry.extend_from_slice(&buffer[start..end]);
-                chain.long = Some(long);
+        if let Some(long) = chain.long.take() {
+            let Some((long, past)) = self.continue_long(chain, task, long, &buffer[start..end])?
+            else {
                 return Ok(batch);
-            }
-            batch.long = Some(LongRecord {
-                index: chain.index,
-                len: long.pieces.len(),
-                hash: long.pieces.hash(),
-                place: long.place,
-            });
-            chain.index += 1;
-            let past = if found.is_some() {
-                splitter.delimiter().len()
-            } else {
-                end - start
             };
             start += past;
-            chain.carry_offset += past as u64;
+            batch.long = Some(long);
             batch.first_index = chain.index;
             batch.offset = chain.carry_offset;
-            batch.bytes = start..start;
         }
 
         // Whole records: all up to the last delimiter. The early scan covered the chunk alone,
@@ -462,14 +426,7 @@ impl<'a> Reader<'a> {
         };
         let mut whole = start + scanned;
         if task.last && whole < end {
-            if let Some(record) = splitter.fixed() {
-                return Err(input.not_whole(record, task.offset + task.len as u64));
-            }
-            // The input's end closes its last record; only what is missing is added.
-            let delimiter = splitter.delimiter();
-            let begun = splitter.unfinished(&buffer[whole..end]);
-            buffer[end..end + delimiter.len() - begun].copy_from_slice(&delimiter[begun..]);
-            end += delimiter.len() - begun;
+            end = self.close_last(task, buffer, whole..end)?;
             whole = end;
             records += 1;
         }
@@ -479,33 +436,99 @@ impl<'a> Reader<'a> {
 
         let rest = &buffer[whole..end];
         if rest.len() > self.cx.sizes.inline_max {
-            // Surely long: leave all but a delimiter that may have begun.
-            let (bytes, begun) = rest.split_at(rest.len() - splitter.begun_max());
-            let mut pieces = Pieces::new();
-            pieces.update(bytes);
-            let mut place = chain.carry_offset;
-            let mut spooled = false;
-            // One that is not kept is only hashed; its place is never asked for.
-            if !input.has_places()
-                && let Some(bucket) = (self.bucket)(batch.input, chain.index)
-            {
-                place = self
-                    .cx
-                    .spool
-                    .begin_serial(task.lane.spool_lane, bucket, bytes)?;
-                spooled = true;
-            }
-            chain.long = Some(Long {
-                pieces,
-                place,
-                spooled,
-            });
-            chain.carry.extend_from_slice(begun);
-            chain.carry_offset += bytes.len() as u64;
+            self.begin_long(chain, task, rest)?;
         } else {
             chain.carry.extend_from_slice(rest);
         }
         Ok(batch)
+    }
+
+    /// A long record goes on: up to its delimiter, if that is in `bytes`. Then it is returned, and how
+    /// many bytes it and its delimiter took; else it goes on in the next turn.
+    fn continue_long(
+        &self,
+        chain: &mut Chain,
+        task: &Task,
+        mut long: Long,
+        bytes: &[u8],
+    ) -> Result<Option<(LongRecord, usize)>> {
+        let splitter = self.cx.splitter;
+        let (piece, past) = match splitter.first(bytes, long.pieces.len()) {
+            Some(at) => (at, Some(at + splitter.delimiter().len())),
+            None if task.last => {
+                self.may_end(task)?;
+                (bytes.len() - splitter.unfinished(bytes), Some(bytes.len()))
+            }
+            None => (bytes.len().saturating_sub(splitter.begun_max()), None),
+        };
+        long.pieces.update(&bytes[..piece]);
+        if long.spooled {
+            self.cx.spool.append_serial(long.place, &bytes[..piece])?;
+        }
+        let Some(past) = past else {
+            chain.carry.extend_from_slice(&bytes[piece..]);
+            chain.carry_offset += piece as u64;
+            chain.long = Some(long);
+            return Ok(None);
+        };
+        let record = LongRecord {
+            index: chain.index,
+            len: long.pieces.len(),
+            hash: long.pieces.hash(),
+            place: long.place,
+        };
+        chain.index += 1;
+        chain.carry_offset += past as u64;
+        Ok(Some((record, past)))
+    }
+
+    /// The input's end closes its last record: only what is missing of the delimiter is added. The
+    /// record lies in `last`; its new end is returned.
+    fn close_last(&self, task: &Task, buffer: &mut [u8], last: Range<usize>) -> Result<usize> {
+        self.may_end(task)?;
+        let begun = self.cx.splitter.unfinished(&buffer[last.clone()]);
+        let missing = &self.cx.splitter.delimiter()[begun..];
+        let end = last.end + missing.len();
+        buffer[last.end..end].copy_from_slice(missing);
+        Ok(end)
+    }
+
+    /// Refuses an input that ends within a record, where records have one size.
+    fn may_end(&self, task: &Task) -> Result<()> {
+        match self.cx.splitter.fixed() {
+            Some(record) => {
+                let input = &self.cx.inputs[task.lane.input];
+                Err(input.not_whole(record, task.offset + task.len as u64))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// `rest` has no delimiter and is surely a long record's: leaves all of it but a delimiter that
+    /// may have begun.
+    fn begin_long(&self, chain: &mut Chain, task: &Task, rest: &[u8]) -> Result<()> {
+        let (bytes, begun) = rest.split_at(rest.len() - self.cx.splitter.begun_max());
+        let mut pieces = Pieces::new();
+        pieces.update(bytes);
+        let mut place = chain.carry_offset;
+        let mut spooled = false;
+        // One that is not kept is only hashed; its place is never asked for.
+        let number = task.lane.input;
+        if !self.cx.inputs[number].has_places()
+            && let Some(bucket) = (self.bucket)(number as u32, chain.index)
+        {
+            let lane = task.lane.spool_lane;
+            place = self.cx.spool.begin_serial(lane, bucket, bytes)?;
+            spooled = true;
+        }
+        chain.long = Some(Long {
+            pieces,
+            place,
+            spooled,
+        });
+        chain.carry.extend_from_slice(begun);
+        chain.carry_offset += bytes.len() as u64;
+        Ok(())
     }
 }
 
@@ -554,10 +577,10 @@ impl LongRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::split::reference_records;
     use crate::input::{Input, Look};
     use crate::options::{InputFormat, Records};
-    use crate::pool::Pool;
-    use crate::split::reference_records;
+    use crate::store::pool::Pool;
     use crate::store::{Level, OnFull, Store};
     use corekit_base::control::Control;
     use proptest::prelude::*;

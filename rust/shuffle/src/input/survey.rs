@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use crate::decode::{Decoder, Encoding};
 use crate::error::Result;
 use crate::input::InputFile;
-use crate::split::Splitter;
+use crate::input::decode::{Decoder, Encoding};
+use crate::input::split::Splitter;
 
 /// What was learned about the inputs without consuming any of them.
 #[derive(Clone, Copy, Debug)]

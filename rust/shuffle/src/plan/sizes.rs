@@ -7,20 +7,20 @@
 //!       + blocks                         the records
 //! ```
 
-use crate::append::Appender;
-use crate::decode::{self, Encoding};
-use crate::encode;
-use crate::feed::page_bytes;
-use crate::gather::index_words;
+use crate::input::decode::{self, Encoding};
+use crate::input::reader::ReaderSizes;
+use crate::input::split::Splitter;
+use crate::input::survey::Survey;
+use crate::levels::gather::index_words;
+use crate::levels::scatter::smallest_block;
 use crate::options::{Job, Output, Records, Tuning};
-use crate::pool::ALIGN;
-use crate::reader::ReaderSizes;
-use crate::sample::Sample;
-use crate::scatter::smallest_block;
-use crate::split::Splitter;
-use crate::spool::LANES;
+use crate::order::sample::Sample;
+use crate::output::append::Appender;
+use crate::output::encode;
+use crate::output::feed::page_bytes;
+use crate::store::pool::ALIGN;
+use crate::store::spool::LANES;
 use crate::store::{BLOCK_HEAD, Store};
-use crate::survey::Survey;
 
 const KIB: u64 = 1 << 10;
 pub(crate) const MIB: u64 = 1 << 20;
@@ -123,49 +123,23 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
     let limit = limit.min(survey.memory);
     let Tuning {
         chunk,
-        block,
         slab,
         blocks,
-        bits,
-        inline_max,
-        frame,
         entries,
         workers,
-        page,
         ..
     } = job.tuning;
     let delimiter = job.records.delimiter().len();
-    let large = limit >= 192 * MIB;
     // More workers than chunks, or than the memory can keep busy, are of no use.
     let of_use = (limit / (12 * MIB)).min(survey.bytes.map_or(u64::MAX, |b| b / (256 * KIB)));
     let workers = workers.unwrap_or((job.threads as u64).min(of_use.max(1)) as usize);
-    let chunk = chunk.unwrap_or(if large { 512 << 10 } else { 256 << 10 });
-    let frame = frame.unwrap_or(match job.compression {
-        // What a compressed frame holds is part of the output.
-        Some(_) => encode::FRAME,
-        None if large => 1 << 20,
-        None => 256 << 10,
+    let chunk = chunk.unwrap_or(if is_large(limit) {
+        512 << 10
+    } else {
+        256 << 10
     });
-    let encoder = job.compression.map(|compression| {
-        let out = compression.bound(frame).next_multiple_of(ALIGN);
-        (out, compression.memory())
-    });
-    // As many encoders as workers, while they leave most of the memory to the records.
-    let writers = encoder.map_or(FRAME_WRITERS, |(out, context)| {
-        let one = out as u64 + context + frame as u64;
-        (limit / 4 / one).clamp(1, workers as u64) as usize
-    });
-    let (encoded, contexts) =
-        encoder.map_or((0, 0), |(out, context)| (out, writers as u64 * context));
-    let append = if encoded > 0 { Appender::BYTES } else { 0 };
-    let is_feed = matches!(job.output, Output::Reader(_));
-    let (frames, writers) = match is_feed {
-        true => (0, 0),
-        false => (workers + writers + if encoded > 0 { 1 } else { 4 }, writers),
-    };
-    let page = page.unwrap_or(if large { 1 << 20 } else { 256 << 10 });
-    let pages = if is_feed { 2 * workers + 2 } else { 0 };
-    let n_threads = workers + SCRATCH_WRITERS + SCRATCH_READERS + writers + 1;
+    let output = OutputSizes::of(job, workers, limit);
+    let n_threads = workers + SCRATCH_WRITERS + SCRATCH_READERS + output.writers + 1;
     let sample = if job.sample.is_some() {
         Sample::BYTES as u64
     } else {
@@ -177,23 +151,163 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
         .map(|input| input.path().as_os_str().len())
         .sum();
     let inputs = job.inputs.len() as u64 * INPUT + names as u64 * NAMES;
-    let feed = pages * page_bytes(page);
-    let output = (feed + frames * frame + writers * encoded + append) as u64 + contexts;
-    let spent = BASE + n_threads as u64 * THREAD + inputs + sample + output;
+    let spent = BASE + n_threads as u64 * THREAD + inputs + sample + output.bytes();
     let left = limit.checked_sub(spent)?;
     let (lanes, window, decoders) = decoders(survey, workers, left);
     let left = left.checked_sub(decoders)?;
 
-    // Buckets small enough for the cache, as far as their open blocks leave room for anything else.
     let stored = survey.stored(delimiter);
-    let wanted = match stored {
-        Some(stored) => ceil_log2(stored.div_ceil(bucket_target(survey.mean))),
-        None => 8,
-    };
-    // Blocks shrink to what a disk still reads well at random, then buckets become fewer, as long
-    // as a few of them fit in memory, then blocks shrink further.
+    let (block, bits) = buckets(&job.tuning, stored, survey.mean, workers, left);
+    let inline_max = job.tuning.inline_max.unwrap_or(match job.records {
+        // Records of one size are better all whole than all long.
+        Records::Fixed(bytes) if smallest_block(bytes) <= block => bytes.max(block / 4),
+        _ => block / 4,
+    });
+    let inline_max = inline_max.max(2 * delimiter);
+    if block < smallest_block(inline_max) {
+        return None;
+    }
+    let reader = ReaderSizes { chunk, inline_max };
+
+    // An index for a bucket, and some for those that are larger than the mean.
+    let n_buckets = 1u64 << bits;
+    let most_entries = left / 5 / workers as u64 / 17;
+    let entries = entries.unwrap_or_else(|| {
+        let expected = match survey.records() {
+            Some(records) => (records / n_buckets as f64 * 1.3) as u64 + 4096,
+            None => most_entries,
+        };
+        expected.min(most_entries) as usize
+    });
+    let part = reader
+        .buffer(delimiter)
+        .max(index_words(entries) * 8)
+        .max(block);
+    let part = part.next_multiple_of(ALIGN);
+    let tables = n_buckets * (BUCKET + workers as u64 * CURSOR);
+    let left = left
+        .checked_sub((workers * part) as u64)?
+        .checked_sub(tables)?;
+    let mut n_blocks = (left / (block as u64 + BLOCK)) as usize;
+    if let Some(stored) = stored.filter(|_| survey.encoded == 0) {
+        // No more than everything could ever need; of compressed inputs nobody knows.
+        let payload = (block - BLOCK_HEAD) as u64;
+        n_blocks =
+            n_blocks.min((stored * 5 / 4 / payload + 4 * n_buckets + 64 + workers as u64) as usize);
+    }
+    let n_blocks = blocks.unwrap_or(n_blocks);
+    if n_blocks < n_buckets as usize + workers + 4 {
+        return None;
+    }
+    let slab = slab.unwrap_or((block / (2 * workers)).clamp(1 << 10, 16 << 10));
+    Some(Sizes {
+        workers,
+        reader,
+        block,
+        n_blocks,
+        bits,
+        slab,
+        frame: output.frame,
+        frames: output.frames,
+        part,
+        pages: output.pages,
+        page: output.page,
+        writers: output.writers,
+        encoded: output.encoded,
+        append: output.append,
+        lanes,
+        window,
+        decoders,
+        fixed: spent - output.pooled() + decoders + tables,
+    })
+}
+
+/// What the output takes.
+struct OutputSizes {
+    frame: usize,
+    frames: usize,
+    pages: usize,
+    page: usize,
+    writers: usize,
+    encoded: usize,
+    append: usize,
+    /// What the encoders take beside the pool.
+    contexts: u64,
+}
+
+impl OutputSizes {
+    fn of(job: &Job, workers: usize, limit: u64) -> Self {
+        let large = is_large(limit);
+        let frame = job.tuning.frame.unwrap_or(match job.compression {
+            // What a compressed frame holds is part of the output.
+            Some(_) => encode::FRAME,
+            None if large => 1 << 20,
+            None => 256 << 10,
+        });
+        let encoder = job.compression.map(|compression| {
+            let out = compression.bound(frame).next_multiple_of(ALIGN);
+            (out, compression.memory())
+        });
+        // As many encoders as workers, while they leave most of the memory to the records.
+        let writers = encoder.map_or(FRAME_WRITERS, |(out, context)| {
+            let one = out as u64 + context + frame as u64;
+            (limit / 4 / one).clamp(1, workers as u64) as usize
+        });
+        let (encoded, contexts) =
+            encoder.map_or((0, 0), |(out, context)| (out, writers as u64 * context));
+        let is_feed = matches!(job.output, Output::Reader(_));
+        let (frames, writers) = match is_feed {
+            true => (0, 0),
+            false => (workers + writers + if encoded > 0 { 1 } else { 4 }, writers),
+        };
+        let page = job.tuning.page;
+        Self {
+            frame,
+            frames,
+            pages: if is_feed { 2 * workers + 2 } else { 0 },
+            page: page.unwrap_or(if large { 1 << 20 } else { 256 << 10 }),
+            writers,
+            encoded,
+            append: if encoded > 0 { Appender::BYTES } else { 0 },
+            contexts,
+        }
+    }
+
+    /// Bytes of the pool.
+    fn pooled(&self) -> u64 {
+        let feed = self.pages * page_bytes(self.page);
+        (feed + self.frames * self.frame + self.writers * self.encoded + self.append) as u64
+    }
+
+    fn bytes(&self) -> u64 {
+        self.pooled() + self.contexts
+    }
+}
+
+/// Whether memory is there for the larger chunks, frames and pages.
+fn is_large(limit: u64) -> bool {
+    limit >= 192 * MIB
+}
+
+/// Bytes of a block, and the bits of the key that tell buckets apart, when `left` is left for them.
+///
+/// Buckets are small enough for the cache, as far as their open blocks leave room for anything else.
+/// Blocks shrink to what a disk still reads well at random, then buckets become fewer, as long as a
+/// few of them fit in memory, then blocks shrink further.
+fn buckets(
+    tuning: &Tuning,
+    stored: Option<u64>,
+    mean: f64,
+    workers: usize,
+    left: u64,
+) -> (usize, u32) {
     const DISK_BLOCK: usize = 64 << 10;
     const SMALLEST_BLOCK: usize = 16 << 10;
+    let (block, bits) = (tuning.block, tuning.bits);
+    let wanted = match stored {
+        Some(stored) => ceil_log2(stored.div_ceil(bucket_target(mean))),
+        None => 8,
+    };
     let most_bucket = left / (3 * (workers as u64 + 2));
     let fewest = stored.map_or(wanted, |stored| {
         ceil_log2(stored.div_ceil(most_bucket.max(1)))
@@ -218,68 +332,7 @@ pub(crate) fn sizes(job: &Job, survey: &Survey, limit: u64) -> Option<Sizes> {
             break;
         }
     }
-    let inline_max = inline_max.unwrap_or(match job.records {
-        // Records of one size are better all whole than all long.
-        Records::Fixed(bytes) if smallest_block(bytes) <= block_bytes => bytes.max(block_bytes / 4),
-        _ => block_bytes / 4,
-    });
-    let inline_max = inline_max.max(2 * delimiter);
-    if block_bytes < smallest_block(inline_max) {
-        return None;
-    }
-    let reader = ReaderSizes { chunk, inline_max };
-
-    // An index for a bucket, and some for those that are larger than the mean.
-    let n_buckets = 1u64 << n_bits;
-    let most_entries = left / 5 / workers as u64 / 17;
-    let entries = entries.unwrap_or_else(|| {
-        let expected = match survey.records() {
-            Some(records) => (records / n_buckets as f64 * 1.3) as u64 + 4096,
-            None => most_entries,
-        };
-        expected.min(most_entries) as usize
-    });
-    let part = reader
-        .buffer(delimiter)
-        .max(index_words(entries) * 8)
-        .max(block_bytes);
-    let part = part.next_multiple_of(ALIGN);
-    let tables = n_buckets * (BUCKET + workers as u64 * CURSOR);
-    let left = left
-        .checked_sub((workers * part) as u64)?
-        .checked_sub(tables)?;
-    let mut n_blocks = (left / (block_bytes as u64 + BLOCK)) as usize;
-    if let Some(stored) = stored.filter(|_| survey.encoded == 0) {
-        // No more than everything could ever need; of compressed inputs nobody knows.
-        let payload = (block_bytes - BLOCK_HEAD) as u64;
-        n_blocks =
-            n_blocks.min((stored * 5 / 4 / payload + 4 * n_buckets + 64 + workers as u64) as usize);
-    }
-    let n_blocks = blocks.unwrap_or(n_blocks);
-    if n_blocks < n_buckets as usize + workers + 4 {
-        return None;
-    }
-    let slab = slab.unwrap_or((block_bytes / (2 * workers)).clamp(1 << 10, 16 << 10));
-    Some(Sizes {
-        workers,
-        reader,
-        block: block_bytes,
-        n_blocks,
-        bits: n_bits,
-        slab,
-        frame,
-        frames,
-        part,
-        pages,
-        page,
-        writers,
-        encoded,
-        append,
-        lanes,
-        window,
-        decoders,
-        fixed: BASE + n_threads as u64 * THREAD + inputs + sample + contexts + decoders + tables,
-    })
+    (block_bytes, n_bits)
 }
 
 /// How many decoders there are, the window that each has room for, and what they take together.

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::manifest::read_names;
 use super::staging::{JOURNAL, RETIRED, each_name, open_staging, staging_prefix};
 use crate::error::{At, Result};
-use crate::pattern::Pattern;
+use crate::output::pattern::Pattern;
 
 /// What is in the directory before the set comes.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::destination::random;
-use crate::pattern::Pattern;
+use crate::output::destination::random;
+use crate::output::pattern::Pattern;
 
 /// The new manifest, while the set is being published.
 pub(super) const JOURNAL: &str = "journal.json";

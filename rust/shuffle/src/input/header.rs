@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
-use crate::split::Splitter;
+use crate::input::split::Splitter;
 
 /// The most bytes of a header: it is held in memory.
 const MOST: usize = 256 << 10;

@@ -12,8 +12,8 @@ use std::sync::{Mutex, OnceLock};
 use crate::error::{At, Error, Result};
 use crate::input::read_at;
 use crate::run::{Run, lock};
-use crate::scratch::unnamed_file;
-use crate::spool::LANES;
+use crate::store::scratch::unnamed_file;
+use crate::store::spool::LANES;
 
 /// The file's number in a place stands above this bit.
 const FILE_SHIFT: u32 = 56;
@@ -89,7 +89,7 @@ impl<'a> Files<'a> {
         for (i, piece) in bytes.chunks(1 << 20).enumerate() {
             self.run.check()?;
             let at = place + ((i as u64) << 20);
-            crate::scratch::write_all_at(file, piece, at).at(&self.dir)?;
+            crate::store::scratch::write_all_at(file, piece, at).at(&self.dir)?;
         }
         let unsynced = appended.unsynced.fetch_add(bytes.len() as u64, Relaxed);
         if unsynced > UNSYNCED {

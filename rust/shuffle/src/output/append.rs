@@ -3,10 +3,10 @@
 //! Their sizes are not known beforehand, so they are put together in one aligned buffer, which goes
 //! to the destination whenever it is full.
 
-use crate::destination::Destination;
 use crate::error::Result;
-use crate::pool::Part;
+use crate::output::destination::Destination;
 use crate::run::Run;
+use crate::store::pool::Part;
 
 /// The end of the section that is being written.
 pub(crate) struct Appender {

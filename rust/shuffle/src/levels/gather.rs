@@ -17,20 +17,20 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::cache::prefetch;
-use crate::cursor::Cursor;
 use crate::digest::{Pieces, Tally};
 use crate::error::{Error, Result, try_vec};
-use crate::feed::Feed;
-use crate::frames::Frames;
 use crate::input::InputFile;
+use crate::levels::scatter::copy;
+use crate::levels::sort;
 use crate::order::Keys;
-use crate::record::{Body, for_records, record_at};
+use crate::output::cursor::Cursor;
+use crate::output::feed::Feed;
+use crate::output::frames::Frames;
+use crate::output::sections::Sections;
 use crate::run::Run;
-use crate::scatter::copy;
-use crate::sections::Sections;
-use crate::sort;
-use crate::spool::Spool;
+use crate::store::cache::prefetch;
+use crate::store::record::{Body, for_records, record_at};
+use crate::store::spool::Spool;
 
 /// How far ahead of the copy records are fetched into the cache.
 const PREFETCH: usize = 12;

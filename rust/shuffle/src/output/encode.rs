@@ -449,7 +449,7 @@ mod tests {
             ) {
                 continue;
             }
-            let name = "encode::tests::processes_grow_by_no_more_than_is_counted";
+            let name = "output::encode::tests::processes_grow_by_no_more_than_is_counted";
             let child = std::process::Command::new(std::env::current_exe().expect("a path"))
                 .args(["--exact", name, "--test-threads=1"])
                 .env(CHILD, index.to_string())

@@ -24,14 +24,14 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, O
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{At, Error, Result};
+use crate::input::stream::Stream;
 use crate::options::{Output, Tuning};
-use crate::pattern::Pattern;
-use crate::pool::ALIGN;
+use crate::output::pattern::Pattern;
+use crate::output::shard_set::{Manifest, ShardSet};
+use crate::plan::space::space;
 use crate::run::{Run, lock};
-use crate::scratch::{UNSYNCED, is_direct, write_all_at};
-use crate::shard_set::{Manifest, ShardSet};
-use crate::space::space;
-use crate::stream::Stream;
+use crate::store::pool::ALIGN;
+use crate::store::scratch::{UNSYNCED, is_direct, write_all_at};
 
 /// A destination that is ready to take the output.
 pub(crate) enum Destination {

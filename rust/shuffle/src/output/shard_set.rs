@@ -33,9 +33,9 @@ use self::staging::{JOURNAL, LOCK, RETIRED, Staging, clear, staging_prefix, swee
 use self::survey::Survey;
 use crate::error::{At, Error, Result};
 use crate::options::Tuning;
-use crate::pattern::Pattern;
+use crate::output::pattern::Pattern;
 use crate::run::lock;
-use crate::scratch::{UNSYNCED, is_direct, write_all_at};
+use crate::store::scratch::{UNSYNCED, is_direct, write_all_at};
 
 /// Most files of the set that are open at a time.
 const MOST_OPEN: usize = 4;
@@ -104,7 +104,7 @@ impl ShardSet {
     }
 
     /// Whether writes must begin, end and lie in memory at multiples of
-    /// [`ALIGN`](crate::pool::ALIGN).
+    /// [`ALIGN`](crate::store::pool::ALIGN).
     pub fn is_direct(&self) -> bool {
         self.direct
     }

@@ -13,9 +13,9 @@ use std::sync::{Condvar, Mutex};
 
 use crate::digest::Tally;
 use crate::error::Result;
-use crate::gather::{Gather, Loaded, Sink};
+use crate::levels::gather::{Gather, Loaded, Sink};
 use crate::run::{Run, lock};
-use crate::scratch::Scratch;
+use crate::store::scratch::Scratch;
 use crate::store::{Store, listed};
 
 /// A bucket that is being fetched, or waits for a worker.

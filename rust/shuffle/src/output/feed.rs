@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::cursor::Cursor;
 use crate::error::{Error, Result};
-use crate::pool::Part;
+use crate::output::cursor::Cursor;
 use crate::run::{Run, lock};
+use crate::store::pool::Part;
 
 /// Bytes of a page for each of the ends that it has room for.
 const BYTES_AN_END: usize = 16;

@@ -9,17 +9,17 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::cache::prefetch_at;
 use crate::digest::Tally;
 use crate::error::{Result, try_vec};
 use crate::input::InputFile;
+use crate::input::reader::{Batch, LongRecord, SLACK};
+use crate::input::split::Splitter;
+use crate::order::sample::Sample;
 use crate::order::{KeyStream, Keys, Parts};
-use crate::reader::{Batch, LongRecord, SLACK};
-use crate::record::{LONG_BYTES, RECORD_HEAD_MAX, long_bytes, put_varint};
 use crate::run::Run;
-use crate::sample::Sample;
-use crate::split::Splitter;
-use crate::spool::Spool;
+use crate::store::cache::prefetch_at;
+use crate::store::record::{LONG_BYTES, RECORD_HEAD_MAX, long_bytes, put_varint};
+use crate::store::spool::Spool;
 use crate::store::{BLOCK_HEAD, SLAB_HEAD, Store};
 
 /// Keys computed at a time.
@@ -477,8 +477,8 @@ pub(crate) fn smallest_block(inline_max: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::Pool;
-    use crate::record::{Body, for_records};
+    use crate::store::pool::Pool;
+    use crate::store::record::{Body, for_records};
     use crate::store::{Level, OnFull};
     use corekit_base::control::Control;
     use proptest::prelude::*;

@@ -10,10 +10,10 @@ use std::sync::{Condvar, Mutex, OnceLock};
 
 use crate::digest::Tally;
 use crate::error::{Error, Result};
-use crate::frames::{Frames, Section};
-use crate::layout::{Group, Layout};
-use crate::npy;
 use crate::options::Npy;
+use crate::output::frames::{Frames, Section};
+use crate::output::layout::{Group, Layout};
+use crate::output::npy;
 use crate::run::{Run, lock};
 
 /// What stands at the top of every file.

@@ -7,9 +7,9 @@
 //! not stored: input and index give them. An odd length marks a long record: instead of its bytes
 //! there are its XXH3-128 and its place.
 
-use crate::cache::prefetch;
 use crate::error::{Error, Result};
-use crate::reader::LongRecord;
+use crate::input::reader::LongRecord;
+use crate::store::cache::prefetch;
 use crate::store::{BLOCK_HEAD, SLAB_HEAD, used, word};
 
 /// Most bytes of a record's numbers: 0, input, index, length.

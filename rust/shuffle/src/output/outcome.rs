@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::destination::Destination;
 use crate::error::Result;
 use crate::options::Job;
 use crate::order::ALGORITHM;
-use crate::pattern::{Field, Pattern};
+use crate::output::destination::Destination;
+use crate::output::pattern::{Field, Pattern};
+use crate::output::sections::OutputFile;
+use crate::output::shard_set::{Manifest, ManifestFile};
 use crate::report::{FileReport, Report};
 use crate::run::Run;
-use crate::sections::OutputFile;
-use crate::shard_set::{Manifest, ManifestFile};
 
 pub(crate) struct Outcome {
     destination: Destination,

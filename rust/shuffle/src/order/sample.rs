@@ -1,9 +1,10 @@
 //! A sample: only the first `count` records of the order are wanted, or those with keys below a cut.
 //!
-//! A cut is known beforehand. Of a count, nobody knows at the start which keys these are. While records go by, a histogram of their keys'
-//! leading bits is kept, and as soon as the ranges below some edge hold `count` records, keys from
-//! that edge on are not wanted any more. The edge only moves down; it ends near the sample's last
-//! key, so what is scattered is little more than the sample.
+//! A cut is known beforehand. Of a count, nobody knows at the start which keys these are. While
+//! records go by, a histogram of their keys' leading bits is kept, and as soon as the ranges below
+//! some edge hold `count` records, keys from that edge on are not wanted any more. The edge only
+//! moves down; it ends near the sample's last key, so what is scattered is little more than the
+//! sample.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
