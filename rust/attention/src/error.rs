@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use corekit_base::control::Cancelled;
+use corekit_base::memory::Refused;
 
 /// Why linear attention failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,12 @@ pub enum Error {
 impl From<Cancelled> for Error {
     fn from(_: Cancelled) -> Self {
         Self::Cancelled
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(Refused { what, bytes }: Refused) -> Self {
+        Self::OutOfMemory { what, bytes }
     }
 }
 

@@ -7,25 +7,17 @@
 use std::ops::Range;
 
 use corekit_base::aligned::Aligned;
+pub(crate) use corekit_base::aligned::zeros;
 use corekit_base::array::Matrix;
 use corekit_base::real::Real;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The most rows of a register tile.
 pub(crate) const ROOM: usize = 8;
 
 /// Numbers of the widest panel (f32 of AVX-512).
 const WIDEST: usize = 32;
-
-/// A buffer of `len` zeros, unless the system refuses it.
-pub(crate) fn zeros<T: Real>(what: &'static str, len: Option<usize>) -> Result<Aligned<T>> {
-    let refused = || Error::OutOfMemory {
-        what,
-        bytes: (len.unwrap_or(usize::MAX) as u64).saturating_mul(size_of::<T>() as u64),
-    };
-    Aligned::zeros(len.ok_or_else(refused)?).map_err(|_| refused())
-}
 
 /// Rows one after the other.
 #[derive(Debug)]

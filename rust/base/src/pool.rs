@@ -64,10 +64,11 @@ use std::process;
 use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use crate::sync::{lock, unpoisoned};
 use crate::threads;
 
 /// How long a thread looks for what it waits for before it parks: about as long as it takes to be
@@ -211,7 +212,7 @@ impl<'a> Ticket<'a> {
             for share in shares {
                 share.next.store(share.end, Relaxed);
             }
-            match &mut *self.panic.lock().unwrap_or_else(PoisonError::into_inner) {
+            match &mut *lock(&self.panic) {
                 first @ None => *first = Some(panic),
                 // Not dropped, since that could panic again.
                 Some(_) => mem::forget(panic),
@@ -459,8 +460,7 @@ impl Pool {
         }
         ticket.wait();
 
-        let panic = ticket.panic.into_inner();
-        if let Some(panic) = panic.unwrap_or_else(PoisonError::into_inner) {
+        if let Some(panic) = unpoisoned(ticket.panic.into_inner()) {
             resume_unwind(panic);
         }
     }

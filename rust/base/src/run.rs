@@ -1,11 +1,12 @@
 //! How a call runs: on how many threads, with which instructions, and who may stop it.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::control::{Cancelled, Control};
 use crate::pool;
 use crate::simd::Level;
+use crate::sync::{lock, unpoisoned};
 
 /// What a call has from its caller, beside its arguments.
 #[derive(Clone, Copy, Debug)]
@@ -54,15 +55,11 @@ impl Run<'_> {
                 }
             }
         });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match unpoisoned(failed.into_inner()) {
             Some(error) => Err(error),
             None => Ok(()),
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

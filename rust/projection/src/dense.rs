@@ -5,13 +5,12 @@
 //! every sum is multiplied once by the weight of its output. There are two kinds of tables,
 //! [`blocks`] for rows that lie together and wide blocks, and [`lists`] for all else.
 
-use corekit_base::aligned::Aligned;
+use corekit_base::aligned::{Aligned, zeros};
 use corekit_base::array::{Ahead, Matrix, MatrixMut, Rows};
 use corekit_base::real::Real;
 use corekit_base::run::Run;
 
 use crate::error::Result;
-use crate::zeros::zeros;
 
 pub(crate) mod blocks;
 pub(crate) mod lists;

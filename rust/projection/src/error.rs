@@ -1,6 +1,7 @@
 //! What can go wrong, by what the caller can do about it.
 
 use corekit_base::control::Cancelled;
+use corekit_base::memory::Refused;
 
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -28,5 +29,11 @@ pub enum Error {
 impl From<Cancelled> for Error {
     fn from(_: Cancelled) -> Self {
         Self::Cancelled
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(Refused { what, bytes }: Refused) -> Self {
+        Self::OutOfMemory { what, bytes }
     }
 }

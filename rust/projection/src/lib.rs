@@ -28,7 +28,6 @@ pub mod law;
 mod operator;
 mod sparse;
 mod srht;
-mod zeros;
 
 pub use error::{Error, Result};
 pub use law::{Law, Strata, Threshold};

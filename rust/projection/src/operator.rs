@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use corekit_base::aligned::zeros;
 use corekit_base::array::{Dtype, Matrix, MatrixMut};
 use corekit_base::real::Real;
 use corekit_base::run::Run;
@@ -17,7 +18,6 @@ use crate::sparse::{
     self, Columns, Compressed, Draw, Entries, Paired, Slab, Slabs, Source, SparseRows,
 };
 use crate::srht::{Hadamard, Srht};
-use crate::zeros::zeros;
 
 /// The types that all laws have kernels for.
 trait Kernels: Blocks + Hadamard + Paired {}

@@ -26,16 +26,16 @@ mod tests;
 
 use std::ops::Range;
 
-use corekit_base::aligned::Aligned;
+use corekit_base::aligned::{Aligned, zeros};
 use corekit_base::array::{Matrix, MatrixMut};
 use corekit_base::control::Control;
+use corekit_base::memory::try_vec;
 use corekit_base::philox::Stream;
 use corekit_base::run::Run;
 
 use crate::draw::DOMAIN;
 use crate::error::{Error, Result};
 use crate::sparse::SparseRows;
-use crate::zeros::zeros;
 pub(crate) use fwht::Hadamard;
 
 /// The most features: outputs have numbers of 32 bits, and a thread holds a row of N.
@@ -99,7 +99,7 @@ impl Srht {
             )));
         }
         let words = n_features.div_ceil(64);
-        let mut signs = room("the signs of features", words)?;
+        let mut signs = try_vec("the signs of features", words)?;
         signs.resize(words, 0);
         let stream = Stream::new(seed, 0, DOMAIN);
         for (i, signs) in signs.chunks_mut(STRETCH).enumerate() {
@@ -352,7 +352,7 @@ impl Srht {
 fn smallest(stream: Stream, length: usize, count: usize, control: &Control) -> Result<Vec<u32>> {
     let capacity = count.saturating_mul(2).saturating_add(STRETCH).min(length);
     let mut words = [0; STRETCH];
-    let mut kept = room("the draw of outputs", capacity)?;
+    let mut kept = try_vec("the draw of outputs", capacity)?;
     // Whoever is not below it has `count` others before it.
     let mut bound = None;
     for first in (0..length).step_by(STRETCH) {
@@ -371,21 +371,9 @@ fn smallest(stream: Stream, length: usize, count: usize, control: &Control) -> R
         }
     }
     kept.sort_unstable();
-    let mut places = room("the drawn outputs", count)?;
+    let mut places = try_vec("the drawn outputs", count)?;
     places.extend(kept.into_iter().take(count).map(|(_, place)| place));
     Ok(places)
-}
-
-/// An empty vector with room for `len` values, unless the system refuses it.
-fn room<T>(what: &'static str, len: usize) -> Result<Vec<T>> {
-    let mut vector = Vec::new();
-    vector
-        .try_reserve_exact(len)
-        .map_err(|_| Error::OutOfMemory {
-            what,
-            bytes: (len as u64).saturating_mul(size_of::<T>() as u64),
-        })?;
-    Ok(vector)
 }
 
 /// `0..length` in stretches.

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use corekit_base::control::Control;
+use corekit_base::sync::lock;
 
 use crate::check::{Checked, check};
 use crate::digest::Tally;
@@ -32,7 +33,7 @@ use crate::plan::sizes::Sizes;
 use crate::plan::space::check_space;
 use crate::plan::{Plan, smallest_limit};
 use crate::report::{PUBLISH, Report};
-use crate::run::{Run, lock};
+use crate::run::Run;
 use crate::store::pool::{Part, Pool};
 use crate::store::spool::Spool;
 use crate::store::{Level, Store};

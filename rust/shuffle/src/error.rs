@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use corekit_base::control::Cancelled;
+use corekit_base::memory::Refused;
 use corekit_base::threads::STACK_BYTES;
 
 /// Why a shuffle, or its plan, failed.
@@ -76,6 +77,12 @@ impl From<Cancelled> for Error {
     }
 }
 
+impl From<Refused> for Error {
+    fn from(Refused { what, bytes }: Refused) -> Self {
+        Self::OutOfMemory { what, bytes }
+    }
+}
+
 /// Names the file that an I/O error is about.
 pub(crate) trait At<T> {
     fn at(self, path: &Path) -> Result<T>;
@@ -96,14 +103,4 @@ pub(crate) fn no_thread(_: io::Error) -> Error {
         what: "a thread",
         bytes: STACK_BYTES as u64,
     }
-}
-
-/// Room for `len` values, or an error: sizes that follow from input or arguments never abort.
-pub(crate) fn try_vec<T>(len: usize, what: &'static str) -> Result<Vec<T>> {
-    let mut vec = Vec::new();
-    vec.try_reserve_exact(len).map_err(|_| Error::OutOfMemory {
-        what,
-        bytes: (len as u64).saturating_mul(size_of::<T>() as u64),
-    })?;
-    Ok(vec)
 }

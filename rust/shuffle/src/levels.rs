@@ -30,6 +30,8 @@ use std::time::Instant;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use corekit_base::sync::lock;
+
 use self::emit::{Emission, Progress};
 use self::gather::{Gather, Sink};
 use self::scatter::{Fan, Places, Scatter};
@@ -44,7 +46,7 @@ use crate::order::{Keys, Parts};
 use crate::plan::Plan;
 use crate::plan::sizes::{SCRATCH_READERS, SCRATCH_WRITERS};
 use crate::report::{GATHER, SCATTER, Seconds};
-use crate::run::{Run, lock};
+use crate::run::Run;
 use crate::store::block_queue::{BlockQueue, QueuedBlock};
 use crate::store::pool::Part;
 use crate::store::record::{Body, for_records};

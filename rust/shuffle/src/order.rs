@@ -15,10 +15,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
 use corekit_base::control::Control;
+use corekit_base::memory::try_vec;
 use corekit_base::philox::Stream;
+use corekit_base::sync::lock;
 
-use crate::error::{Error, Result, try_vec};
-use crate::run::{Run, lock};
+use crate::error::{Error, Result};
+use crate::run::Run;
 
 /// The version of the formula. A change of any output needs a new one.
 pub const ALGORITHM: u32 = 1;
@@ -185,10 +187,10 @@ pub fn permutation(
         .map_or(0, |b| b + 1)
         .min(MAX_BITS);
     let bucket = |key: u64| (key >> 1 >> (63 - bits)) as usize;
-    let mut order = try_vec::<u64>(len, "the permutation")?;
-    let mut entries = try_vec::<(u64, u64)>(len, "the permutation's keys")?;
+    let mut order = try_vec::<u64>("the permutation", len)?;
+    let mut entries = try_vec::<(u64, u64)>("the permutation's keys", len)?;
 
-    let mut buffer = try_vec::<u64>(STEP.min(len), "a key buffer")?;
+    let mut buffer = try_vec::<u64>("a key buffer", STEP.min(len))?;
     buffer.resize(STEP.min(len), 0);
     let mut counts = vec![0usize; (1 << bits) + 1];
     for_keys(&keys, len, &mut buffer, control, |_, key| {

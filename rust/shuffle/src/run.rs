@@ -1,10 +1,11 @@
 //! What all threads of one run share: the caller's control and the first failure.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use corekit_base::control::{Control, POLL};
+use corekit_base::sync::{lock, panic_text, unpoisoned};
 use corekit_base::threads;
 
 use crate::error::{Error, Result, no_thread};
@@ -56,9 +57,7 @@ impl<'a> Run<'a> {
         condvar: &Condvar,
         guard: MutexGuard<'g, T>,
     ) -> Result<MutexGuard<'g, T>> {
-        let (guard, _) = condvar
-            .wait_timeout(guard, POLL)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (guard, _) = unpoisoned(condvar.wait_timeout(guard, POLL));
         self.check()?;
         Ok(guard)
     }
@@ -81,18 +80,7 @@ impl<'a> Run<'a> {
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.fail(error),
-            Err(panic) => {
-                let text = panic
-                    .downcast_ref::<&str>()
-                    .map(|text| (*text).to_owned())
-                    .or_else(|| panic.downcast_ref::<String>().cloned());
-                self.fail(Error::Internal(text.unwrap_or_else(|| "a panic".into())));
-            }
+            Err(panic) => self.fail(Error::Internal(panic_text(&*panic).to_owned())),
         }
     }
-}
-
-/// Locks; a panic elsewhere has already been recorded as the run's failure.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -36,11 +36,14 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex};
 
+use corekit_base::memory::try_vec;
+use corekit_base::sync::lock;
+
 use self::pool::{ALIGN, Part};
 use self::scratch::Scratch;
 use crate::digest::Tally;
-use crate::error::{Result, try_vec};
-use crate::run::{Run, lock};
+use crate::error::Result;
+use crate::run::Run;
 
 /// Head of a block: bytes used, number of listed block numbers, the numbers.
 pub(crate) const BLOCK_HEAD: usize = 128;
@@ -101,7 +104,7 @@ pub(crate) struct Level {
 impl Level {
     pub fn new(prefix: u64, prefix_bits: u32, bits: u32, on_full: OnFull) -> Result<Self> {
         let n = 1usize << bits;
-        let mut buckets = try_vec(n, "the bucket table")?;
+        let mut buckets = try_vec("the bucket table", n)?;
         buckets.resize(
             n,
             Bucket {
@@ -197,8 +200,8 @@ pub(crate) struct Store {
 impl Store {
     pub fn new(memory: Part, block: usize, level: Level) -> Result<Self> {
         let n_blocks = memory.len() / block;
-        let free = try_vec(n_blocks, "the block table")?;
-        let mut metas = try_vec(n_blocks, "the block table")?;
+        let free = try_vec("the block table", n_blocks)?;
+        let mut metas = try_vec("the block table", n_blocks)?;
         metas.resize(
             n_blocks,
             Meta {

@@ -21,14 +21,18 @@
 //! Rozložník, "The loss of orthogonality in the Gram-Schmidt orthogonalization process", Comput.
 //! Math. Appl. 50 (2005), <https://doi.org/10.1016/j.camwa.2005.08.009>).
 
+use corekit_base::memory::zeroed;
 use corekit_base::normal::normals;
 use corekit_base::philox::Stream;
 use corekit_base::run::Run;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The counter's last word: the domain of attention is 2.
 const DOMAIN: u64 = 2 << 32;
+
+/// What memory is asked for.
+const WHAT: &str = "the matrix of random features";
 
 /// Positive random features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,18 +53,18 @@ impl Favor {
     /// # Errors
     /// When the system refuses memory, or the caller cancels.
     pub fn projection(&self, key_dim: usize, run: &Run) -> Result<Vec<f64>> {
-        let mut matrix = zeros(self.n_features.checked_mul(key_dim))?;
+        let mut matrix = zeroed(WHAT, self.n_features.checked_mul(key_dim))?;
         if matrix.is_empty() {
             return Ok(matrix);
         }
-        let mut words = zeros(Some(key_dim))?;
+        let mut words = zeroed(WHAT, key_dim)?;
         for (row, stream) in matrix.chunks_exact_mut(key_dim).zip(0..) {
             Stream::new(self.seed, stream, DOMAIN).fill(0, &mut words);
             normals(run.level, &words, 1.0, row);
         }
         if self.orthogonal {
             let block = key_dim.saturating_mul(key_dim);
-            let mut units = zeros(Some(matrix.len().min(block)))?;
+            let mut units = zeroed(WHAT, matrix.len().min(block))?;
             for block in matrix.chunks_mut(block) {
                 orthogonalise(block, key_dim, &mut units, run)?;
             }
@@ -107,25 +111,13 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     sum
 }
 
-/// So many zeros, unless that is too many.
-fn zeros<T: Copy + Default>(len: Option<usize>) -> Result<Vec<T>> {
-    let refused = || Error::OutOfMemory {
-        what: "the matrix of random features",
-        bytes: (len.unwrap_or(usize::MAX) as u64).saturating_mul(size_of::<T>() as u64),
-    };
-    let len = len.ok_or_else(refused)?;
-    let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| refused())?;
-    values.resize(len, T::default());
-    Ok(values)
-}
-
 #[cfg(test)]
 mod tests {
     use corekit_base::control::Control;
     use corekit_base::simd::Level;
 
     use super::*;
+    use crate::error::Error;
 
     fn at(level: Level, control: &Control) -> Run<'_> {
         Run {

@@ -6,14 +6,14 @@
 //! milliseconds. When one panel holds all there is, it is drawn once, for all rounds.
 
 use std::ops::Range;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
-use corekit_base::aligned::Aligned;
+use corekit_base::aligned::{Aligned, zeros};
 use corekit_base::real::Real;
 use corekit_base::run::Run;
+use corekit_base::sync::unpoisoned;
 
 use crate::error::Result;
-use crate::zeros::zeros;
 
 /// Memory for two panels, and who fills it.
 pub(super) struct Ahead<'a, T> {
@@ -46,7 +46,7 @@ impl<T> Panel<'_, T> {
     /// Calls `f` with piece `piece` of the matrix.
     pub fn with<R>(&self, piece: usize, f: impl FnOnce(&[T]) -> R) -> R {
         let buffer = &self.buffers[piece - self.pieces.start];
-        f(&buffer.read().unwrap_or_else(PoisonError::into_inner))
+        f(&unpoisoned(buffer.read()))
     }
 }
 
@@ -83,9 +83,7 @@ impl<'a, T: Real> Ahead<'a, T> {
         let panels = total.div_ceil(together).max(1);
         let pieces = |panel: usize| panel * together..((panel + 1) * together).min(total);
         let fill = |state: &mut S, buffers: &[RwLock<Aligned<T>>], panel: usize, task: usize| {
-            let mut buffer = buffers[task]
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut buffer = unpoisoned(buffers[task].write());
             draw(state, pieces(panel).start + task, &mut buffer);
         };
         let [mut current, mut next] = self.panels.each_ref();

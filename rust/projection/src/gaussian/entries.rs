@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use corekit_base::aligned::Aligned;
+use corekit_base::aligned::{Aligned, zeros};
 use corekit_base::philox::Stream;
 use corekit_base::real::Real;
 use corekit_base::simd::Level;
@@ -10,7 +10,6 @@ use corekit_base::simd::Level;
 use super::gemm::width;
 use crate::draw::DOMAIN;
 use crate::error::Result;
-use crate::zeros::zeros;
 use corekit_base::normal::normals;
 
 /// Which matrix: k x d, entry (i, j) from word i of stream j.

@@ -7,19 +7,19 @@
 //! are drawn once for all rows, and sums never leave the cache.
 
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
-use corekit_base::aligned::Aligned;
+use corekit_base::aligned::{Aligned, zeros};
 use corekit_base::array::{Matrix, MatrixMut};
 use corekit_base::real::Real;
 use corekit_base::run::Run;
+use corekit_base::sync::lock;
 
 use super::ahead::{Ahead, Panel};
 use super::entries::{Entries, Scratch};
 use super::gemm::{DEPTH, ROWS, TILE_STRIDE, multiply, width};
 use crate::error::Result;
-use crate::zeros::zeros;
 
 /// Rows of a task.
 const BLOCK: usize = 8 * ROWS;
@@ -165,7 +165,7 @@ pub(super) fn product<T: Real>(
             let mut kept;
             let sums = match sums.get(task) {
                 Some(sums) => {
-                    kept = sums.lock().unwrap_or_else(PoisonError::into_inner);
+                    kept = lock(sums);
                     &mut kept[..]
                 }
                 None => &mut worker.sums[..],

@@ -6,19 +6,19 @@
 #![allow(unsafe_code)]
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use corekit_base::aligned::Aligned;
+use corekit_base::aligned::{Aligned, zeros};
 use corekit_base::array::MatrixMut;
 use corekit_base::real::Real;
 use corekit_base::run::Run;
 use corekit_base::simd::Level;
+use corekit_base::sync::lock;
 
 use super::ahead::{Ahead, Panel};
 use super::entries::{Entries, Scratch};
 use crate::error::Result;
 use crate::sparse::SparseRows;
-use crate::zeros::zeros;
 
 /// Rows of a task.
 const BLOCK: usize = 32;
@@ -126,7 +126,7 @@ pub(crate) fn project_sparse<T: Real>(
             };
             let work = |panel: &Panel<T>, task: usize| {
                 let block = task * BLOCK..round.rows().min((task + 1) * BLOCK);
-                let mut sums = sums[task].lock().unwrap_or_else(PoisonError::into_inner);
+                let mut sums = lock(&sums[task]);
                 let Sums { values, next } = &mut *sums;
                 if panel.is_first() {
                     values.fill(T::ZERO);

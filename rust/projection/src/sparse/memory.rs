@@ -4,17 +4,21 @@
 
 use std::mem::MaybeUninit;
 
-use crate::error::{Error, Result};
+use corekit_base::memory::Refused;
 
 /// Makes room for `more` elements, or for some more than that.
-pub(super) fn reserve<E>(what: &'static str, buffer: &mut Vec<E>, more: usize) -> Result<()> {
+pub(super) fn reserve<E>(
+    what: &'static str,
+    buffer: &mut Vec<E>,
+    more: usize,
+) -> Result<(), Refused> {
     buffer
         .try_reserve(more)
         .map_err(|_| refused(what, buffer, more))
 }
 
 /// Makes `buffer` at least `len` long, on huge pages.
-pub(super) fn fit<E>(what: &'static str, buffer: &mut Vec<E>, len: usize) -> Result<()>
+pub(super) fn fit<E>(what: &'static str, buffer: &mut Vec<E>, len: usize) -> Result<(), Refused>
 where
     E: Default,
 {
@@ -26,7 +30,7 @@ where
 }
 
 /// Zeros.
-pub(super) fn zeros<E: Default>(what: &'static str, len: usize) -> Result<Vec<E>> {
+pub(super) fn zeros<E: Default>(what: &'static str, len: usize) -> Result<Vec<E>, Refused> {
     let mut buffer = Vec::new();
     fit(what, &mut buffer, len)?;
     Ok(buffer)
@@ -37,7 +41,7 @@ pub(super) fn room<'a, E>(
     what: &'static str,
     buffer: &'a mut Vec<E>,
     more: usize,
-) -> Result<&'a mut [MaybeUninit<E>]> {
+) -> Result<&'a mut [MaybeUninit<E>], Refused> {
     buffer
         .try_reserve_exact(more)
         .map_err(|_| refused(what, buffer, more))?;
@@ -46,12 +50,8 @@ pub(super) fn room<'a, E>(
     Ok(room)
 }
 
-fn refused<E>(what: &'static str, buffer: &[E], more: usize) -> Error {
-    let len = buffer.len().saturating_add(more) as u64;
-    Error::OutOfMemory {
-        what,
-        bytes: len.saturating_mul(size_of::<E>() as u64),
-    }
+fn refused<E>(what: &'static str, buffer: &[E], more: usize) -> Refused {
+    Refused::of::<E>(what, buffer.len().checked_add(more))
 }
 
 /// Asks the system for huge pages, before memory is touched for the first time.

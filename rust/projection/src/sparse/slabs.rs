@@ -12,11 +12,12 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use corekit_base::array::Element;
 use corekit_base::real::Real;
 use corekit_base::run::Run;
+use corekit_base::sync::lock;
 
 use crate::error::{Error, Result};
 
@@ -283,7 +284,7 @@ impl<'a> Slabs<'a> {
                     *end = start + *before as usize;
                 }
                 let from = self.x.values();
-                let mut passed = passed[part].lock().unwrap_or_else(PoisonError::into_inner);
+                let mut passed = lock(&passed[part]);
                 columns_of(part).visit(&mut passed, &mut Put::new(from, values, ends, pairs))
             },
         )

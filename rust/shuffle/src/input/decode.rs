@@ -11,10 +11,12 @@ mod source;
 mod tests;
 mod zstd;
 
+use corekit_base::memory::try_vec;
+
 use self::gzip::Gzip;
 use self::source::{Read, Source};
 use self::zstd::Zstd;
-use crate::error::{Error, Result, try_vec};
+use crate::error::{Error, Result};
 
 /// How an input's bytes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +140,7 @@ impl Decoder {
             Encoding::Gzip => (Codec::Gzip(Gzip::new()?), gzip::BUFFER),
             Encoding::Zstd => (Codec::Zstd(Zstd::new(window_limit)?), zstd::BUFFER),
         };
-        let mut buffer = try_vec(len, "compressed input")?;
+        let mut buffer = try_vec("compressed input", len)?;
         buffer.resize(len, 0);
         Ok(Self {
             codec,

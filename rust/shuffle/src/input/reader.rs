@@ -21,13 +21,15 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex};
 
+use corekit_base::sync::lock;
+
 use crate::digest::{Pieces, Tally};
 use crate::error::Result;
 use crate::input::header::Header;
 use crate::input::sequence::{Decoders, Sequence};
 use crate::input::split::{Scan, Splitter};
 use crate::input::{InputFile, Kind};
-use crate::run::{Run, lock};
+use crate::run::Run;
 use crate::store::pool::ALIGN;
 use crate::store::spool::Spool;
 

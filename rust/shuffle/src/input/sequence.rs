@@ -4,12 +4,14 @@ use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use corekit_base::sync::lock;
+
 use crate::error::{At, Error, Result};
 use crate::input::decode::{self, Decoder, Encoding, Expansion, Fault, LOOK};
 use crate::input::header::Header;
 use crate::input::split::Splitter;
 use crate::input::{InputFile, Kind, read_at};
-use crate::run::{Run, lock};
+use crate::run::Run;
 
 /// The decoders of a run. They are used again: the memory of those that were given up would stay
 /// with the allocator, in some arena or other, and count on.

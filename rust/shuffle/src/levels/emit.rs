@@ -11,10 +11,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex};
 
+use corekit_base::sync::lock;
+
 use crate::digest::Tally;
 use crate::error::Result;
 use crate::levels::gather::{Gather, Loaded, Sink};
-use crate::run::{Run, lock};
+use crate::run::Run;
 use crate::store::scratch::Scratch;
 use crate::store::{Store, listed};
 

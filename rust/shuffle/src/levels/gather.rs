@@ -17,8 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use corekit_base::memory::try_vec;
+
 use crate::digest::{Pieces, Tally};
-use crate::error::{Error, Result, try_vec};
+use crate::error::{Error, Result};
 use crate::input::InputFile;
 use crate::levels::scatter::copy;
 use crate::levels::sort;
@@ -247,13 +249,13 @@ impl<'a> Gather<'a> {
         }
         // Identities of the tied records, found by going through the bucket once more.
         let n: usize = groups.iter().map(|(from, to)| to - from).sum();
-        let mut places_of = try_vec::<u64>(n, "tied records")?;
+        let mut places_of = try_vec::<u64>("tied records", n)?;
         let place_mask = (1u64 << places.bits) - 1;
         for &(from, to) in &groups {
             places_of.extend(sorted[from..to].iter().map(|entry| entry & place_mask));
         }
         places_of.sort_unstable();
-        let mut identities = try_vec::<(u64, ((u64, u64), u32, u64))>(n, "tied records")?;
+        let mut identities = try_vec::<(u64, ((u64, u64), u32, u64))>("tied records", n)?;
         for (number, block) in loaded.blocks.iter().enumerate() {
             self.run.check()?;
             for_records(block, |found, _| {

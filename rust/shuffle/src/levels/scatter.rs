@@ -9,8 +9,10 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use corekit_base::memory::try_vec;
+
 use crate::digest::Tally;
-use crate::error::{Result, try_vec};
+use crate::error::Result;
 use crate::input::InputFile;
 use crate::input::reader::{Batch, LongRecord, SLACK};
 use crate::input::split::Splitter;
@@ -131,9 +133,9 @@ impl<'a> Scatter<'a> {
         parts: Option<&'a Parts>,
     ) -> Result<Self> {
         let n = 1usize << fan.bits;
-        let mut cursors = try_vec(n, "a worker's cursors")?;
+        let mut cursors = try_vec("a worker's cursors", n)?;
         cursors.resize(n, CLOSED);
-        let mut open = try_vec(n, "a worker's slabs")?;
+        let mut open = try_vec("a worker's slabs", n)?;
         open.resize(n, NOT_OPEN);
         Ok(Self {
             store,

@@ -9,7 +9,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::error::{Result, try_vec};
+use corekit_base::memory::try_vec;
+
+use crate::error::Result;
 
 const BITS: u32 = 16;
 const SHIFT: u32 = 64 - BITS;
@@ -30,7 +32,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub fn new(count: u64, skips: bool) -> Result<Self> {
-        let mut histogram = try_vec(1 << BITS, "the sample's histogram")?;
+        let mut histogram = try_vec("the sample's histogram", 1 << BITS)?;
         histogram.resize_with(1 << BITS, || AtomicU32::new(0));
         Ok(Self {
             count,

@@ -23,13 +23,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
+use corekit_base::sync::lock;
+
 use crate::error::{At, Error, Result};
 use crate::input::stream::Stream;
 use crate::options::{Output, Tuning};
 use crate::output::pattern::Pattern;
 use crate::output::shard_set::{Manifest, ShardSet};
 use crate::plan::space::space;
-use crate::run::{Run, lock};
+use crate::run::Run;
 use crate::store::pool::ALIGN;
 use crate::store::scratch::{UNSYNCED, is_direct, write_all_at};
 

@@ -9,12 +9,14 @@
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
+
+use corekit_base::sync::{lock, unpoisoned};
 
 use crate::error::{Error, Result};
 use crate::output::cursor::Cursor;
-use crate::run::{Run, lock};
+use crate::run::Run;
 use crate::store::pool::Part;
 
 /// Bytes of a page for each of the ends that it has room for.
@@ -170,10 +172,7 @@ impl Feed {
         }
         self.filled.notify_all();
         while state.taken > 0 {
-            state = self
-                .freed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = unpoisoned(self.freed.wait(state));
         }
         state.memory = None;
     }
@@ -204,10 +203,7 @@ impl Feed {
                 return Ok(Next::Pending);
             }
             waited = true;
-            (state, _) = self
-                .filled
-                .wait_timeout(state, timeout)
-                .unwrap_or_else(PoisonError::into_inner);
+            (state, _) = unpoisoned(self.filled.wait_timeout(state, timeout));
         }
     }
 

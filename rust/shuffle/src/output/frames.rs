@@ -20,12 +20,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex};
 
+use corekit_base::sync::lock;
+
 use crate::error::Result;
 use crate::output::append::Appender;
 use crate::output::cursor::Cursor;
 use crate::output::destination::Destination;
 use crate::output::encode::Encoder;
-use crate::run::{Run, lock};
+use crate::run::Run;
 use crate::store::pool::Part;
 
 /// A section of the output: where its frames and its records begin.

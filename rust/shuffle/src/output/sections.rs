@@ -8,13 +8,15 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, OnceLock};
 
+use corekit_base::sync::lock;
+
 use crate::digest::Tally;
 use crate::error::{Error, Result};
 use crate::options::Npy;
 use crate::output::frames::{Frames, Section};
 use crate::output::layout::{Group, Layout};
 use crate::output::npy;
-use crate::run::{Run, lock};
+use crate::run::Run;
 
 /// What stands at the top of every file.
 pub(crate) enum Prefix {

@@ -23,10 +23,12 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::retry_on_intr;
+
+use corekit_base::sync::{lock, unpoisoned};
 
 pub(crate) use self::manifest::{Manifest, ManifestFile};
 use self::staging::{JOURNAL, LOCK, RETIRED, Staging, clear, staging_prefix, sweep};
@@ -34,7 +36,6 @@ use self::survey::Survey;
 use crate::error::{At, Error, Result};
 use crate::options::Tuning;
 use crate::output::pattern::Pattern;
-use crate::run::lock;
 use crate::store::scratch::{UNSYNCED, is_direct, write_all_at};
 
 /// Most files of the set that are open at a time.
@@ -178,10 +179,7 @@ impl ShardSet {
                 break;
             }
             let Some(at) = state.open.iter().position(|open| open.users == 0) else {
-                state = self
-                    .released
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = unpoisoned(self.released.wait(state));
                 continue;
             };
             let old = state.open.remove(at);

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 
+use corekit_base::sync::lock;
+
 use crate::error::Result;
-use crate::run::{Run, lock};
+use crate::run::Run;
 use crate::store::scratch::Scratch;
 
 /// Blocks in memory and in scratch, each handed out once.

@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use corekit_base::sync::lock;
+
 use crate::error::{At, Error, Result};
 use crate::input::read_at;
 use crate::options::Tuning;
 use crate::output::destination::{random, sweep};
-use crate::run::lock;
 
 /// Space asked for at a time, so that a full disk is met early and extents are long.
 const GROW: u64 = 256 << 20;

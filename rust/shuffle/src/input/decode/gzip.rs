@@ -2,9 +2,11 @@
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
+use corekit_base::memory::try_vec;
+
 use super::source::{Read, Source};
 use super::{Fault, Step};
-use crate::error::{Result, try_vec};
+use crate::error::Result;
 
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -47,7 +49,7 @@ pub(super) struct Gzip {
 impl Gzip {
     pub(super) fn new() -> Result<Self> {
         // The library panics when it is refused memory, so that is asked for before.
-        drop(try_vec::<u8>(STATE + WINDOW as usize, "a gzip decoder")?);
+        drop(try_vec::<u8>("a gzip decoder", STATE + WINDOW as usize)?);
         Ok(Self {
             inflate: Decompress::new(false),
             crc: Crc::new(),

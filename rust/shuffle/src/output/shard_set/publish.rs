@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use corekit_base::control::POLL;
+use corekit_base::sync::lock;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -14,7 +15,7 @@ use super::staging::{DRAFT, Held, JOURNAL, RETIRED, sweep};
 use super::survey::Survey;
 use super::{Manifest, ShardSet};
 use crate::error::{At, Error, Result};
-use crate::run::{Run, lock};
+use crate::run::Run;
 
 /// The steps of publishing; a kill between two of them is harmless.
 #[derive(Clone, Debug)]

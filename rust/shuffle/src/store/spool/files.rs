@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 
+use corekit_base::sync::lock;
+
 use crate::error::{At, Error, Result};
 use crate::input::read_at;
-use crate::run::{Run, lock};
+use crate::run::Run;
 use crate::store::scratch::unnamed_file;
 use crate::store::spool::LANES;
 

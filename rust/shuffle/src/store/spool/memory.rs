@@ -7,8 +7,9 @@
 
 use std::sync::Mutex;
 
+use corekit_base::sync::lock;
+
 use crate::error::{Error, Result};
-use crate::run::lock;
 use crate::store::Store;
 
 /// The chains of a run.
