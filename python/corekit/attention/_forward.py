@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal, overload
 
 from corekit import _arrays as arrays
-from corekit import _checks, _core, _simd
-from corekit.attention import _call, _maps, _options
+from corekit import _checks, _core
+from corekit.attention import _call
 from corekit.attention._maps import FeatureMap
 from corekit.attention._state import State
 from corekit.attention._tokens import Layout
@@ -226,25 +226,7 @@ def linear_attention(
         final = _call.new_state(call)
     to, given = arrays.output("out", out, tokens.out_shape(), tokens.q.dtype, tokens.q.wrap)
     if given is not None:
-        call.refuse_overlap("out", to)
-    _core.linear_attention(
-        tokens.q.handle,
-        tokens.k.handle,
-        tokens.v.handle,
-        tokens.turned(to).handle,
-        feature_map=_maps.core_of(call.feature_map),
-        causal=call.causal,
-        normalize=call.normalize,
-        eps=call.eps,
-        scale=call.scale,
-        decay=None if call.decay is None else call.decay.handle,
-        initial=None if call.initial is None else call.initial.handles,
-        final=None if final is None else final.handles,
-        cu_seqlens=call.cu_seqlens,
-        key_mask=_options.mask_handle(call.key_mask),
-        chunk_size=call.chunk_size,
-        threads=call.threads,
-        level=_simd.level(),
-    )
+        arrays.refuse_overlap("out", to, call.named())
+    _core.linear_attention(tokens.q, tokens.k, tokens.v, tokens.turned(to), final, call.options)
     result = to.wrap(to.values, to.dtype) if given is None else given
     return result if final is None else (result, final.wrapped())
