@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from corekit import _arrays as arrays
 from corekit import _checks, _core
-from corekit.attention import _call, _state, _tokens
+from corekit.attention import _call, _maps, _state, _tokens
 from corekit.attention._maps import FeatureMap
 from corekit.attention._state import State
 from corekit.attention._tokens import Layout
@@ -111,6 +111,33 @@ def linear_attention_vjp(
     >>> np.allclose((change * dout).sum() / 2e-5, (grads.k * direction).sum())
     True
     """
+    has_no_more = (
+        dstate is None
+        and decay is None
+        and initial_state is None
+        and cu_seqlens is None
+        and key_mask is None
+        and layout == "bthd"
+        and (out is None or isinstance(out, Grads))
+    )
+    if has_no_more and _core.are_plain((q, k, v, dout), () if out is None else out[:3]):
+        # As in `linear_attention`.
+        applied = _maps.check(feature_map)
+        _maps.refuse_large_state(applied, q.shape[3], v.shape[3], q.dtype, "linear_attention_vjp")
+        options = _call.numbers_of(
+            applied, q.shape[3], causal, normalize, eps, scale, chunk_size, threads
+        )
+        dq, dk, dv = (arrays.empty(q.shape, q.dtype) for _ in range(3)) if out is None else out[:3]
+        _core.linear_attention_vjp(
+            q,
+            k,
+            v,
+            dout,
+            None,
+            {"q": dq, "k": dk, "v": dv, "decay": None, "initial": None},
+            options,
+        )
+        return Grads(dq, dk, dv)
     call = _call.read(
         q,
         k,
