@@ -7,15 +7,14 @@ they bring. Nothing is copied, except where a docstring says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from corekit import _checks
+from corekit import _checks, _core
 from corekit.errors import ArgumentTypeError, InvalidArgumentError, OutOfMemoryError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -25,10 +24,13 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 NUMBERS = FLOATS + INTEGERS
 
+# What elements are stored as, in the machine's byte order, and the names of what NumPy has.
+_STORED: Final = {name: np.dtype(name.replace("bfloat16", "uint16")) for name in NUMBERS}
+_NAMES: Final = {stored: name for name, stored in _STORED.items() if name != "bfloat16"}
 
-@dataclass(frozen=True, slots=True)
-class Dense:
-    """An array in memory.
+
+class Dense(NamedTuple):
+    """An array in memory, which the core takes as it is.
 
     `values` is an ndarray; where `dtype` is "bfloat16" its elements are uint16. `wrap`
     makes of a result what the caller's library has for it.
@@ -44,11 +46,6 @@ class Dense:
         shape: tuple[int, ...] = self.values.shape
         return shape
 
-    @property
-    def handle(self) -> tuple[Array, str]:
-        """What the core takes."""
-        return self.values, self.dtype
-
 
 def array(
     name: str, given: Any, *, needed: str = "an array", dtypes: Sequence[str] = NUMBERS
@@ -58,6 +55,10 @@ def array(
     Taken are NumPy arrays (memory maps included), torch's CPU tensors, arrays with
     ``__dlpack__`` on the CPU, and whatever `numpy.asarray` makes an array of.
     """
+    if type(given) is np.ndarray:
+        named = _NAMES.get(given.dtype)
+        if named is not None and named in dtypes:
+            return Dense(given, named, as_numpy)
     if isinstance(given, np.ndarray):
         return _of_numpy(name, given, as_numpy, dtypes)
     if type(given).__module__.partition(".")[0] == "torch":
@@ -97,9 +98,10 @@ def output(
 
 def refuse_unwritable(name: str, given: Dense) -> None:
     """Refuse an array that cannot be written, or that has two elements at one place."""
-    if not given.values.flags.writeable:
+    flags = given.values.flags
+    if not flags.writeable:
         raise InvalidArgumentError(f"{name} must be writable, got a read-only array")
-    if _meets_itself(given.values):
+    if not flags.c_contiguous and _meets_itself(given.values):
         raise InvalidArgumentError(
             f"{name} must have every element at its own place, got strides "
             f"{given.values.strides} for shape {given.shape}"
@@ -111,9 +113,11 @@ def refuse_unwritable(name: str, given: Dense) -> None:
 _MOST_WORK: Any = 10_000
 
 
-def refuse_overlap(name: str, out: Dense, source: str, *parts: Array) -> None:
-    """Refuse an output that shares memory with an input."""
-    for part in parts:
+def refuse_overlap(name: str, out: Dense, read: Mapping[str, Array]) -> None:
+    """Refuse an output that shares memory with what is read: arrays by their names."""
+    if not _core.may_overlap(out.values, *read.values()):
+        return
+    for source, part in read.items():
         try:
             shared = np.shares_memory(out.values, part, max_work=_MOST_WORK)
         except np.exceptions.TooHardError:
@@ -137,7 +141,7 @@ def dtype_name(name: str, given: Any, *allowed: str) -> str:
 
 def new(shape: tuple[int, ...], dtype: str, wrap: Wrap) -> Dense:
     """Return a new array for a result."""
-    return Dense(empty(shape, "uint16" if dtype == "bfloat16" else dtype), dtype, wrap)
+    return Dense(empty(shape, _STORED[dtype]), dtype, wrap)
 
 
 # Bytes of a large page: of x86-64, and of most aarch64 kernels.
@@ -146,15 +150,16 @@ _LARGE_PAGE = 1 << 21
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     """Return a new array, or the error of a system that has no memory for it."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
+    of = np.dtype(dtype)
+    size = math.prod(shape) * of.itemsize
     try:
         if size < _LARGE_PAGE:
-            return np.empty(shape, dtype)
+            return np.empty(shape, of)
         # NumPy asks the system for large pages, which come several times as fast; it gets them
         # where whole ones fit in.
         memory = np.empty(size + _LARGE_PAGE, np.uint8)
         start = -memory.__array_interface__["data"][0] % _LARGE_PAGE
-        return memory[start : start + size].view(dtype).reshape(shape)
+        return memory[start : start + size].view(of).reshape(shape)
     except (MemoryError, ValueError):
         raise OutOfMemoryError(
             f"cannot allocate {size} bytes for an array of {tuple(shape)}"
@@ -162,9 +167,7 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
 
 
 def _meets_itself(array: Array) -> bool:
-    """Whether two elements of an array may lie at the same place."""
-    if array.flags.c_contiguous:
-        return False
+    """Whether two elements of an array with gaps or turned axes may lie at the same place."""
     places = sorted(
         (abs(stride), size)
         for stride, size in zip(array.strides, array.shape, strict=True)

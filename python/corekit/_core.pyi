@@ -1,31 +1,39 @@
 """The compiled core. Private: the public functions check and complete the arguments."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypedDict, final
+from typing import Any, Final, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
 
-from corekit._how import Array, How
+from corekit._how import Array, AttentionGradients, AttentionOptions, How, State
 from corekit._job import Job
 
 __all__ = [
+    "LEAST_EPS",
+    "MOST_THREADS",
     "FeatureMap",
     "Projection",
     "RecordIterator",
     "RecordReader",
+    "are_plain",
     "build_info",
     "chi_square_log_tails",
+    "default_threads",
     "linear_attention",
     "linear_attention_step",
     "linear_attention_step_fast",
     "linear_attention_vjp",
+    "may_overlap",
     "permutation",
     "shuffle_plan",
     "shuffle_run",
     "softmax_attention",
     "split_records",
 ]
+
+LEAST_EPS: Final[float]
+MOST_THREADS: Final[int]
 
 class _BuildInfo(TypedDict):
     version: str
@@ -63,9 +71,6 @@ class Projection:
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float64]]: ...
     def adjoint(self, y: Array, x: Array, how: How) -> None: ...
 
-# A state: s, z and log_scale.
-_State: TypeAlias = tuple[Array, Array | None, Array | None]
-
 @final
 class FeatureMap:
     def __new__(
@@ -78,9 +83,7 @@ class FeatureMap:
         seed: int = 0,
     ) -> FeatureMap: ...
     def features_for(self, key_dim: int) -> int: ...
-    def apply(
-        self, x: Array, out: Array, scale: float, *, threads: int, level: str | None
-    ) -> None: ...
+    def apply(self, x: Array, out: Array, scale: float, threads: int | None) -> None: ...
     def projection(self, key_dim: int) -> npt.NDArray[np.float64]: ...
 
 def linear_attention(
@@ -88,20 +91,8 @@ def linear_attention(
     k: Array,
     v: Array,
     out: Array,
-    *,
-    feature_map: FeatureMap,
-    causal: bool,
-    normalize: bool,
-    eps: float,
-    scale: float,
-    decay: Array | None,
-    initial: _State | None,
-    final: _State | None,
-    cu_seqlens: npt.NDArray[np.int64] | None,
-    key_mask: Array | None,
-    chunk_size: int,
-    threads: int,
-    level: str | None,
+    final: State | None,
+    options: AttentionOptions,
 ) -> None: ...
 def linear_attention_step(
     q: Array,
@@ -109,14 +100,13 @@ def linear_attention_step(
     v: Array,
     out: Array,
     *,
-    state: _State,
+    state: State,
     feature_map: FeatureMap,
     normalize: bool,
     eps: float,
     scale: float,
     decay: Array | None,
-    threads: int,
-    level: str | None,
+    threads: int | None,
 ) -> None: ...
 def linear_attention_step_fast(
     state: object,
@@ -136,25 +126,9 @@ def linear_attention_vjp(
     k: Array,
     v: Array,
     dout: Array,
-    dq: Array,
-    dk: Array,
-    dv: Array,
-    *,
-    ddecay: Array | None,
-    dinitial: _State | None,
-    dfinal: _State | None,
-    feature_map: FeatureMap,
-    causal: bool,
-    normalize: bool,
-    eps: float,
-    scale: float,
-    decay: Array | None,
-    initial: _State | None,
-    cu_seqlens: npt.NDArray[np.int64] | None,
-    key_mask: Array | None,
-    chunk_size: int,
-    threads: int,
-    level: str | None,
+    dfinal: State | None,
+    to: AttentionGradients,
+    options: AttentionOptions,
 ) -> None: ...
 def softmax_attention(
     q: Array,
@@ -166,10 +140,12 @@ def softmax_attention(
     scale: float,
     cu_seqlens: npt.NDArray[np.int64] | None,
     key_mask: Array | None,
-    threads: int,
-    level: str | None,
+    threads: int | None,
 ) -> None: ...
 def build_info() -> _BuildInfo: ...
+def default_threads() -> int: ...
+def are_plain(read: tuple[object, ...], written: tuple[object, ...]) -> bool: ...
+def may_overlap(array: npt.NDArray[Any], *others: npt.NDArray[Any]) -> bool: ...
 def chi_square_log_tails(n_components: int, eps: float) -> tuple[float, float]: ...
 def permutation(
     n: int, *, seed: int, stream: int, epoch: int, threads: int

@@ -2,57 +2,49 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from corekit import _arrays as arrays
 from corekit import _checks, _threads
+from corekit._how import AttentionOptions
 from corekit.attention import _decay, _maps, _options, _state, _tokens
 from corekit.errors import InvalidArgumentError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(NamedTuple):
     """The arguments that the forward pass and the gradient share."""
 
     tokens: _tokens.Tokens
-    causal: bool
     feature_map: _maps.Checked
-    normalize: bool
-    eps: float
-    scale: float
     decay: _decay.Decay | None
     initial: _state.Held | None
-    cu_seqlens: npt.NDArray[np.int64] | None
     key_mask: npt.NDArray[np.bool_] | None
-    chunk_size: int
-    threads: int
+    options: AttentionOptions
 
     @property
     def state_shape(self) -> _state.Shape:
         """The shape of the states before and after."""
-        tokens = self.tokens
+        tokens, offsets = self.tokens, self.options["cu_seqlens"]
         return _state.Shape(
-            tokens.batch if self.cu_seqlens is None else len(self.cu_seqlens) - 1,
+            tokens.batch if offsets is None else len(offsets) - 1,
             tokens.heads,
             _maps.n_features(self.feature_map, tokens.key_dim),
             tokens.value_dim,
         )
 
-    def refuse_overlap(self, name: str, out: arrays.Dense) -> None:
-        """Refuse an output that shares memory with an input."""
-        self.tokens.refuse_overlap(name, out)
+    def named(self) -> dict[str, arrays.Array]:
+        """Return all arrays that are read by their names."""
+        named = self.tokens.named()
         if self.decay is not None:
-            arrays.refuse_overlap(name, out, "decay", self.decay.given.values)
+            named["decay"] = self.decay.given.values
         if self.key_mask is not None:
-            arrays.refuse_overlap(name, out, "key_mask", self.key_mask)
+            named["key_mask"] = self.key_mask
         if self.initial is not None:
-            for field, part in self.initial.parts():
-                arrays.refuse_overlap(name, out, f"initial_state.{field}", part.values)
+            named |= self.initial.named("initial_state")
+        return named
 
 
 def read(
@@ -83,25 +75,49 @@ def read(
             "decay must be None with causal=False, where no token comes before another, got "
             f"one of type {type(decay).__name__}"
         )
-    call = Call(
-        tokens=tokens,
-        causal=is_causal,
-        feature_map=applied,
-        normalize=_checks.switch("normalize", normalize),
-        eps=_options.eps(eps),
-        scale=_maps.scale_of(scale, tokens.key_dim, applied),
-        decay=None if decay is None else _decay.read(decay, tokens, applied, mask),
-        initial=None,
-        cu_seqlens=None if cu_seqlens is None else _options.offsets(cu_seqlens, tokens),
-        key_mask=mask,
-        chunk_size=_options.chunk(chunk_size),
-        threads=_threads.count(threads),
+    options = numbers_of(
+        applied, tokens.key_dim, is_causal, normalize, eps, scale, chunk_size, threads
     )
+    read_decay = None if decay is None else _decay.read(decay, tokens, applied, mask)
+    if read_decay is not None:
+        options["decay"] = read_decay.handle
+    if cu_seqlens is not None:
+        options["cu_seqlens"] = _options.offsets(cu_seqlens, tokens)
+    if mask is not None:
+        options["key_mask"] = _options.mask_handle(mask)
+    call = Call(tokens, applied, read_decay, None, mask, options)
     if initial_state is None:
         return call
     refuse_large_state(call, "initial_state")
-    held = read_state("initial_state", initial_state, call)
-    return dataclasses.replace(call, initial=_state.contiguous(held))
+    initial = _state.contiguous(read_state("initial_state", initial_state, call))
+    options["initial"] = initial
+    return call._replace(initial=initial)
+
+
+def numbers_of(
+    feature_map: _maps.Checked,
+    key_dim: int,
+    causal: object,
+    normalize: object,
+    eps: object,
+    scale: object,
+    chunk_size: object,
+    threads: object,
+) -> AttentionOptions:
+    """Check the options that every call has; those with arrays are None."""
+    return {
+        "feature_map": _maps.core_of(feature_map),
+        "causal": _checks.switch("causal", causal),
+        "normalize": _checks.switch("normalize", normalize),
+        "eps": _options.eps(eps),
+        "scale": _maps.scale_of(scale, key_dim, feature_map),
+        "decay": None,
+        "initial": None,
+        "cu_seqlens": None,
+        "key_mask": None,
+        "chunk_size": _options.chunk(chunk_size),
+        "threads": _threads.given(threads),
+    }
 
 
 def read_state(name: str, given: object, call: Call, *, is_gradient: bool = False) -> _state.Held:
@@ -111,7 +127,7 @@ def read_state(name: str, given: object, call: Call, *, is_gradient: bool = Fals
         given,
         call.state_shape,
         call.tokens.state_dtype,
-        with_z=call.normalize,
+        with_z=call.options["normalize"],
         with_log_scale=_maps.keeps_log_scale(call.feature_map) and not is_gradient,
     )
 
@@ -122,7 +138,7 @@ def new_state(call: Call, *, is_gradient: bool = False) -> _state.Held:
         call.state_shape,
         call.tokens.state_dtype,
         call.tokens.q.wrap,
-        call.normalize,
+        call.options["normalize"],
         _maps.keeps_log_scale(call.feature_map) and not is_gradient,
     )
 
@@ -130,7 +146,6 @@ def new_state(call: Call, *, is_gradient: bool = False) -> _state.Held:
 def refuse_large_state(call: Call, needed_for: str) -> None:
     """Refuse what needs a state where the map has none."""
     tokens = call.tokens
-    itemsize = np.dtype(tokens.state_dtype).itemsize
     _maps.refuse_large_state(
-        call.feature_map, tokens.key_dim, tokens.value_dim, itemsize, needed_for
+        call.feature_map, tokens.key_dim, tokens.value_dim, tokens.state_dtype, needed_for
     )

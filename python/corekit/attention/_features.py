@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from corekit import _arrays as arrays
-from corekit import _simd, _threads
+from corekit import _threads
 from corekit.attention import _maps
 from corekit.errors import InvalidArgumentError
 
@@ -69,7 +69,7 @@ def features(
         raise InvalidArgumentError("x must have at least one axis, got an array without any")
     *rows, key_dim = found.shape
     scale = _maps.scale_of(scale, key_dim, applied)
-    count = _threads.count(threads)
+    count = _threads.given(threads)
     m = _maps.n_features(applied, key_dim)
     out = arrays.new((*rows, m), found.dtype, found.wrap)
     total = math.prod(rows)
@@ -78,7 +78,6 @@ def features(
             (found.values.reshape(total, key_dim), found.dtype),
             (out.values.reshape(total, m), found.dtype),
             scale,
-            threads=count,
-            level=_simd.level(),
+            count,
         )
     return out.wrap(out.values, out.dtype)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeAlias
 
 from corekit import _arrays as arrays
-from corekit import _checks, _core, _simd
-from corekit.attention import _call, _maps, _options, _state, _tokens
+from corekit import _checks, _core
+from corekit.attention import _call, _maps, _state, _tokens
 from corekit.attention._maps import FeatureMap
 from corekit.attention._state import State
 from corekit.attention._tokens import Layout
@@ -112,6 +112,33 @@ def linear_attention_vjp(
     >>> np.allclose((change * dout).sum() / 2e-5, (grads.k * direction).sum())
     True
     """
+    has_no_more = (
+        dstate is None
+        and decay is None
+        and initial_state is None
+        and cu_seqlens is None
+        and key_mask is None
+        and layout == "bthd"
+        and (out is None or isinstance(out, Grads))
+    )
+    if has_no_more and _core.are_plain((q, k, v, dout), () if out is None else out[:3]):
+        # As in `linear_attention`.
+        applied = _maps.check(feature_map)
+        _maps.refuse_large_state(applied, q.shape[3], v.shape[3], q.dtype, "linear_attention_vjp")
+        options = _call.numbers_of(
+            applied, q.shape[3], causal, normalize, eps, scale, chunk_size, threads
+        )
+        dq, dk, dv = (arrays.empty(q.shape, q.dtype) for _ in range(3)) if out is None else out[:3]
+        _core.linear_attention_vjp(
+            q,
+            k,
+            v,
+            dout,
+            None,
+            {"q": dq, "k": dk, "v": dv, "decay": None, "initial": None},
+            options,
+        )
+        return Grads(dq, dk, dv)
     call = _call.read(
         q,
         k,
@@ -143,28 +170,13 @@ def linear_attention_vjp(
         ddecay = arrays.new(shape, tokens.state_dtype, tokens.q.wrap)
     dinitial = None if call.initial is None else _call.new_state(call, is_gradient=True)
     _core.linear_attention_vjp(
-        tokens.q.handle,
-        tokens.k.handle,
-        tokens.v.handle,
-        given.handle,
-        dq.handle,
-        dk.handle,
-        dv.handle,
-        ddecay=None if ddecay is None else ddecay.handle,
-        dinitial=None if dinitial is None else dinitial.handles,
-        dfinal=None if dfinal is None else _state.contiguous(dfinal).handles,
-        feature_map=_maps.core_of(call.feature_map),
-        causal=call.causal,
-        normalize=call.normalize,
-        eps=call.eps,
-        scale=call.scale,
-        decay=None if call.decay is None else call.decay.handle,
-        initial=None if call.initial is None else call.initial.handles,
-        cu_seqlens=call.cu_seqlens,
-        key_mask=_options.mask_handle(call.key_mask),
-        chunk_size=call.chunk_size,
-        threads=call.threads,
-        level=_simd.level(),
+        tokens.q,
+        tokens.k,
+        tokens.v,
+        given,
+        None if dfinal is None else _state.contiguous(dfinal),
+        {"q": dq, "k": dk, "v": dv, "decay": ddecay, "initial": dinitial},
+        call.options,
     )
     wrap = tokens.q.wrap
     grads = Grads(*[wrap(to.values, to.dtype) if shown is None else shown for to, shown in targets])
@@ -185,14 +197,10 @@ def _targets(call: _call.Call, out: object) -> list[_Target]:
         raise _checks.wrong_type("out", "Grads", out)
     tokens = call.tokens
     found = []
-    for name in ("q", "k", "v"):
-        part: arrays.Dense = getattr(tokens, name)
+    for name, part in (("q", tokens.q), ("k", tokens.k), ("v", tokens.v)):
         shape = tokens.turned(part).shape
-        if out is None:
-            found.append((arrays.new(shape, part.dtype, part.wrap), None))
-            continue
-        given = getattr(out, name)
-        if given is None:
+        given = None if out is None else getattr(out, name)
+        if given is None and out is not None:
             raise _checks.wrong_type(f"out.{name}", "an array", given)
         found.append(arrays.output(f"out.{name}", given, shape, part.dtype, part.wrap))
     return found
@@ -202,11 +210,9 @@ def _refuse_overlap(
     call: _call.Call, targets: list[_Target], dout: arrays.Dense, dstate: _state.Held | None
 ) -> None:
     """Refuse gradients that share memory with what is read, or with one another."""
-    read = [("dout", dout.values)]
+    read = call.named() | {"dout": dout.values}
     if dstate is not None:
-        read += [(f"dstate.{field}", part.values) for field, part in dstate.parts()]
+        read |= dstate.named("dstate")
     for name, (to, _) in zip(("out.q", "out.k", "out.v"), targets, strict=True):
-        call.refuse_overlap(name, to)
-        for source, values in read:
-            arrays.refuse_overlap(name, to, source, values)
-        read.append((name, to.values))
+        arrays.refuse_overlap(name, to, read)
+        read[name] = to.values

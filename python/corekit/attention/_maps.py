@@ -16,6 +16,7 @@ from corekit.errors import InvalidArgumentError, OutOfMemoryError
 Name: TypeAlias = Literal["identity", "elu1", "relu", "squared_relu", "exp", "softmax"]
 
 NAMES: Final[tuple[Name, ...]] = get_args(Name)
+_NAMED: Final[dict[str, Name]] = {name: name for name in NAMES}
 
 # Of a head's state. Beyond it, polynomials are taken pair by pair.
 MOST_STATE_BYTES: Final = 64 << 20
@@ -209,15 +210,14 @@ def check(given: object) -> Checked:
     """Return the map given, which must be a name, None or one of the classes."""
     if given is None:
         return "identity"
-    if isinstance(given, (Favor, Taylor, ExponentialLimit)):
-        return given
     if not isinstance(given, str):
+        if isinstance(given, (Favor, Taylor, ExponentialLimit)):
+            return given
         raise _checks.wrong_type(
             "feature_map", "None, a str, a Favor, a Taylor or an ExponentialLimit", given
         )
-    for name in NAMES:
-        if given == name:
-            return name
+    if given in _NAMED:
+        return _NAMED[given]
     names = ", ".join(map(repr, NAMES))
     raise InvalidArgumentError(f"feature_map must be one of {names}, got {given!r}")
 
@@ -238,13 +238,17 @@ def keeps_log_scale(feature_map: Checked) -> bool:
 
 
 def refuse_large_state(
-    feature_map: Checked, key_dim: int, value_dim: int, itemsize: int, needed_for: str
+    feature_map: Checked,
+    key_dim: int,
+    value_dim: int,
+    dtype: npt.DTypeLike,
+    needed_for: str,
 ) -> None:
     """Refuse what needs a state where polynomials have none."""
     if not isinstance(feature_map, (Taylor, ExponentialLimit)):
         return
     m = n_features(feature_map, key_dim)
-    size = m * (value_dim + 1) * itemsize
+    size = m * (value_dim + 1) * np.dtype(dtype).itemsize
     if size > MOST_STATE_BYTES:
         raise OutOfMemoryError(
             f"{needed_for} must have a state of at most {MOST_STATE_BYTES} bytes a head, got "

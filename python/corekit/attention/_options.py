@@ -8,15 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from corekit import _arrays as arrays
-from corekit import _checks
+from corekit import _checks, _core
 from corekit._how import Array
 from corekit.attention._tokens import Tokens
 from corekit.errors import InvalidArgumentError
 
 MOST_CHUNK: Final = 1024
-
-# The smallest normal float32: what it divides stays a number.
-_LEAST_EPS: Final = 2.0**-126
 
 
 def offsets(given: Any, tokens: Tokens) -> npt.NDArray[np.int64]:
@@ -65,13 +62,13 @@ def mask_handle(mask: npt.NDArray[np.bool_] | None) -> Array | None:
 def eps(given: object) -> float:
     """Return `eps`, the least magnitude of a normaliser."""
     number = _checks.real("eps", given)
-    if number < _LEAST_EPS:
+    if number < _core.LEAST_EPS:
         raise InvalidArgumentError(f"eps must be at least 2**-126, got {number}")
     return number
 
 
-def chunk(given: object) -> int:
-    """Return `chunk_size`, or 0 for the core's choice."""
+def chunk(given: object) -> int | None:
+    """Return `chunk_size`, or None for the core's choice."""
     if given is None:
-        return 0
+        return None
     return _checks.integer("chunk_size", given, low=1, high=MOST_CHUNK + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from corekit import _arrays as arrays
-from corekit import _checks, _core, _simd, _threads
+from corekit import _checks, _core, _threads
 from corekit.attention import _maps, _options, _tokens
 from corekit.attention._tokens import Layout
 
@@ -86,22 +86,22 @@ def softmax_attention(
     factor = _maps.scale_of(scale, tokens.key_dim)
     offsets = None if cu_seqlens is None else _options.offsets(cu_seqlens, tokens)
     mask = None if key_mask is None else _options.mask(key_mask, tokens)
-    count = _threads.count(threads)
+    count = _threads.given(threads)
     to, given = arrays.output("out", out, tokens.out_shape(), tokens.q.dtype, tokens.q.wrap)
     if given is not None:
-        tokens.refuse_overlap("out", to)
+        read = tokens.named()
         if mask is not None:
-            arrays.refuse_overlap("out", to, "key_mask", mask)
+            read["key_mask"] = mask
+        arrays.refuse_overlap("out", to, read)
     _core.softmax_attention(
-        tokens.q.handle,
-        tokens.k.handle,
-        tokens.v.handle,
-        tokens.turned(to).handle,
+        tokens.q,
+        tokens.k,
+        tokens.v,
+        tokens.turned(to),
         causal=is_causal,
         scale=factor,
         cu_seqlens=offsets,
         key_mask=_options.mask_handle(mask),
         threads=count,
-        level=_simd.level(),
     )
     return to.wrap(to.values, to.dtype) if given is None else given

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +12,6 @@ from corekit import _arrays as arrays
 from corekit import _checks
 from corekit.attention import _maps
 from corekit.errors import ArgumentTypeError, InvalidArgumentError
-
-# As the core takes it.
-Handles: TypeAlias = tuple[
-    tuple[arrays.Array, str], tuple[arrays.Array, str] | None, tuple[arrays.Array, str] | None
-]
 
 
 class State(NamedTuple):
@@ -97,7 +91,7 @@ class State(NamedTuple):
         applied = _maps.check(feature_map)
         _checks.switch("normalize", normalize)
         of = arrays.dtype_name("dtype", dtype, "float32", "float64")
-        _maps.refuse_large_state(applied, d, v, np.dtype(of).itemsize, "State.zeros")
+        _maps.refuse_large_state(applied, d, v, of, "State.zeros")
         made = new(
             Shape(n, h, _maps.n_features(applied, d), v),
             of,
@@ -122,23 +116,12 @@ class Shape(NamedTuple):
     value_dim: int
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A state as NumPy sees it."""
+class Held(NamedTuple):
+    """A state as NumPy sees it, and as the core takes it."""
 
     s: arrays.Dense
     z: arrays.Dense | None = None
     log_scale: arrays.Dense | None = None
-
-    @property
-    def handles(self) -> Handles:
-        """What the core takes."""
-        z, log_scale = self.z, self.log_scale
-        return (
-            self.s.handle,
-            None if z is None else z.handle,
-            None if log_scale is None else log_scale.handle,
-        )
 
     def parts(self) -> Iterator[tuple[str, arrays.Dense]]:
         """Give the arrays that there are, with their names."""
@@ -146,6 +129,10 @@ class Held:
             part = getattr(self, name)
             if part is not None:
                 yield name, part
+
+    def named(self, name: str) -> dict[str, arrays.Array]:
+        """Return the arrays by their names in a state of that name."""
+        return {f"{name}.{field}": part.values for field, part in self.parts()}
 
     def wrapped(self) -> State:
         """Return it as the caller's library has it."""
@@ -194,7 +181,7 @@ def contiguous(held: Held) -> Held:
 
 def refuse_unwritable(name: str, held: Held) -> None:
     """Refuse a state that cannot be changed where it is."""
-    seen: list[tuple[str, arrays.Dense]] = []
+    seen: dict[str, arrays.Array] = {}
     for field, part in held.parts():
         if not part.values.flags.c_contiguous:
             raise InvalidArgumentError(
@@ -202,9 +189,8 @@ def refuse_unwritable(name: str, held: Held) -> None:
                 f"{part.values.strides} for shape {part.shape}"
             )
         arrays.refuse_unwritable(f"{name}.{field}", part)
-        for other, before in seen:
-            arrays.refuse_overlap(f"{name}.{field}", part, f"{name}.{other}", before.values)
-        seen.append((field, part))
+        arrays.refuse_overlap(f"{name}.{field}", part, seen)
+        seen[f"{name}.{field}"] = part.values
 
 
 def _optional(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from corekit import _arrays as arrays
-from corekit import _checks, _core, _simd, _threads
+from corekit import _checks, _core, _threads
 from corekit.attention import _decay, _maps, _options, _state, _tokens
 from corekit.attention._maps import FeatureMap
 from corekit.attention._state import State
@@ -93,7 +93,7 @@ def linear_attention_step(
     ):
         return out
     return _checked(
-        state, q, k, v, feature_map, normalize, eps, scale, decay, out, _threads.count(threads)
+        state, q, k, v, feature_map, normalize, eps, scale, decay, out, _threads.given(threads)
     )
 
 
@@ -108,7 +108,7 @@ def _checked(
     scale: object,
     decay: Any,
     out: Any,
-    threads: int,
+    threads: int | None,
 ) -> Any:
     tokens = _tokens.read_step(q, k, v)
     applied = _maps.check(feature_map)
@@ -120,7 +120,7 @@ def _checked(
         applied,
         tokens.key_dim,
         tokens.value_dim,
-        np.dtype(tokens.state_dtype).itemsize,
+        tokens.state_dtype,
         "linear_attention_step",
     )
     m = _maps.n_features(applied, tokens.key_dim)
@@ -136,25 +136,24 @@ def _checked(
     to, given = arrays.output("out", out, tokens.out_shape(), tokens.q.dtype, tokens.q.wrap)
     written = [(f"state.{field}", part) for field, part in held.parts()]
     if given is not None:
-        for name, part in written:
-            arrays.refuse_overlap("out", to, name, part.values)
+        arrays.refuse_overlap("out", to, held.named("state"))
         written.append(("out", to))
+    read = tokens.named()
+    if decays is not None:
+        read["decay"] = decays.given.values
     for name, part in written:
-        tokens.refuse_overlap(name, part)
-        if decays is not None:
-            arrays.refuse_overlap(name, part, "decay", decays.given.values)
+        arrays.refuse_overlap(name, part, read)
     _core.linear_attention_step(
-        tokens.q.handle,
-        tokens.k.handle,
-        tokens.v.handle,
-        to.handle,
-        state=held.handles,
+        tokens.q,
+        tokens.k,
+        tokens.v,
+        to,
+        state=held,
         feature_map=_maps.core_of(applied),
         normalize=normalized,
         eps=least,
         scale=factor,
         decay=None if decays is None else decays.handle,
         threads=threads,
-        level=_simd.level(),
     )
     return to.wrap(to.values, to.dtype) if given is None else given

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,8 +15,7 @@ Layout: TypeAlias = Literal["bthd", "bhtd"]
 _AXES = {"bthd": "(B, T, H, D)", "bhtd": "(B, H, T, D)", "bhd": "(B, H, D)"}
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(NamedTuple):
     """Queries, keys and values, with time before heads: [B, T, H, D], or [B, H, D] for a step."""
 
     q: arrays.Dense
@@ -57,17 +55,16 @@ class Tokens:
 
     def out_shape(self) -> tuple[int, ...]:
         """Return the shape of the result, in the caller's layout."""
-        shape = (*self.q.shape[:-1], self.value_dim)
+        shape = (*self.q.values.shape[:-1], self.v.values.shape[-1])
         return swapped(shape) if self.layout == "bhtd" else shape
 
     def turned(self, found: arrays.Dense) -> arrays.Dense:
         """Return an array in the caller's layout with time before heads, or back."""
         return _turned(found) if self.layout == "bhtd" else found
 
-    def refuse_overlap(self, name: str, out: arrays.Dense) -> None:
-        """Refuse an output that shares memory with one of them."""
-        for source, part in (("q", self.q), ("k", self.k), ("v", self.v)):
-            arrays.refuse_overlap(name, out, source, part.values)
+    def named(self) -> dict[str, arrays.Array]:
+        """Return the arrays by their names."""
+        return {"q": self.q.values, "k": self.k.values, "v": self.v.values}
 
 
 def read(q: Any, k: Any, v: Any, layout: object) -> Tokens:
@@ -96,10 +93,25 @@ def read_like(name: str, given: Any, like: Tokens) -> arrays.Dense:
 
 
 def _read(q: Any, k: Any, v: Any, layout: str) -> Tokens:
-    found_q, found_k, found_v = (
-        arrays.array(name, given, dtypes=arrays.FLOATS)
-        for name, given in (("q", q), ("k", k), ("v", v))
-    )
+    found_q = arrays.array("q", q, dtypes=arrays.FLOATS)
+    found_k = arrays.array("k", k, dtypes=arrays.FLOATS)
+    found_v = arrays.array("v", v, dtypes=arrays.FLOATS)
+    shape = found_q.values.shape
+    # Arrays of one shape fit one another, as nearly all do.
+    if (
+        len(shape) != len(layout)
+        or not (found_k.values.shape == shape == found_v.values.shape)
+        or not (found_k.dtype == found_q.dtype == found_v.dtype)
+    ):
+        _refuse_misfits(found_q, found_k, found_v, layout)
+    if layout == "bhtd":
+        return Tokens(_turned(found_q), _turned(found_k), _turned(found_v), layout)
+    return Tokens(found_q, found_k, found_v, layout)
+
+
+def _refuse_misfits(
+    found_q: arrays.Dense, found_k: arrays.Dense, found_v: arrays.Dense, layout: str
+) -> None:
     for name, part in (("q", found_q), ("k", found_k), ("v", found_v)):
         if part.values.ndim != len(layout):
             raise InvalidArgumentError(
@@ -123,9 +135,6 @@ def _read(q: Any, k: Any, v: Any, layout: str) -> Tokens:
             f"q must have a multiple of the heads of k, {few} (shape {found_k.shape}), got {many} "
             f"(shape {found_q.shape})"
         )
-    if layout == "bhtd":
-        return Tokens(_turned(found_q), _turned(found_k), _turned(found_v), layout)
-    return Tokens(found_q, found_k, found_v, layout)
 
 
 def _same_dtype(name: str, found: arrays.Dense, q: arrays.Dense) -> None:

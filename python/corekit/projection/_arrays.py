@@ -96,12 +96,11 @@ def is_sparse(given: Any) -> bool:
 
 def refuse_overlap(name: str, out: Dense, source: str, given: Dense | Sparse) -> None:
     """Refuse an output that shares memory with an input."""
-    parts = (
-        [given.values]
-        if isinstance(given, Dense)
-        else [given.indptr, given.indices, given.values.values]
-    )
-    _arrays.refuse_overlap(name, out, source, *parts)
+    if isinstance(given, Dense):
+        _arrays.refuse_overlap(name, out, {source: given.values})
+        return
+    for part in (given.indptr, given.indices, given.values.values):
+        _arrays.refuse_overlap(name, out, {source: part})
 
 
 def refuse_nonfinite(name: str, given: Dense | Sparse) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NoReturn, get_args
 import numpy as np
 import numpy.typing as npt
 
-from corekit import _checks, _core, _progress, _seed, _simd, _threads
+from corekit import _checks, _core, _progress, _seed, _threads
 from corekit._how import How
 from corekit.errors import InvalidArgumentError
 from corekit.projection import _arrays, _file
@@ -389,8 +389,8 @@ class SparseProjection:
         return _file.seconds(work, self._block_projector(threads))
 
     def _block_projector(self, threads: int) -> Callable[[_arrays.Dense, _arrays.Dense], None]:
-        how: How = {"threads": threads, "level": _simd.level(), "progress": None}
-        return lambda block, out: self._core.project(block.handle, out.handle, how)
+        how: How = {"threads": threads, "progress": None}
+        return lambda block, out: self._core.project(block, out, how)
 
     def submatrix(self, columns: npt.ArrayLike, *, dtype: npt.DTypeLike = np.float64) -> Any:
         """Write some columns out, as a sparse matrix; no other column is drawn.
@@ -454,11 +454,7 @@ class SparseProjection:
 
     def _columns(self, features: npt.NDArray[np.uint64], dtype: np.dtype[Any]) -> Any:
         sparse = _arrays.scipy_sparse()
-        how: How = {
-            "threads": _threads.count(None),
-            "level": _simd.level(),
-            "progress": None,
-        }
+        how: How = {"threads": _threads.count(None), "progress": None}
         starts, outputs, values = self._core.columns(features, how)
         # SciPy's own choice of the type of indices.
         index = np.int64 if max(len(values), self.n_components) >= 2**31 else np.int32
@@ -524,14 +520,14 @@ class SparseProjection:
         if rows > 0:
             into = (to.values.T if shape.turned else to.values), to.dtype
             with _progress.reporting(progress) as tell:
-                how: How = {"threads": count, "level": _simd.level(), "progress": tell}
+                how: How = {"threads": count, "progress": tell}
                 if shape.adjoint:
-                    self._core.adjoint(values.handle, into, how)
+                    self._core.adjoint(values, into, how)
                 elif isinstance(source, _arrays.Sparse):
                     self._core.project_sparse(
                         source.indptr,
                         source.indices,
-                        source.values.handle,
+                        source.values,
                         (rows, columns),
                         source.by_columns != shape.turned,
                         into,

@@ -2,25 +2,38 @@
 
 mod fast_step;
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corekit_attention::{
-    Error, Favor, FeatureMap, Gradients, Heads, HeadsMut, LinearAttention, LinearAttentionStep,
-    Place, Result, SoftmaxAttention, State,
+    Favor, FeatureMap, Gradients, Heads, HeadsMut, LinearAttention, LinearAttentionStep, Place,
+    SoftmaxAttention, State,
 };
-use corekit_base::control::Control;
-use corekit_base::run::Run;
-use corekit_base::simd::Level;
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 
 use crate::arrays::{Array, load_numpy};
-use crate::enter::{enter, enter_briefly};
-use crate::errors::{invalid_argument, raise_attention as raise};
+use crate::enter::{Length, run};
+use crate::errors::{Raise, invalid_argument};
 pub(crate) use fast_step::linear_attention_step_fast;
 
-/// Operations that are done before a thread would have been started and the wait been noticed.
+/// The most operations of [`Length::Least`].
+const LEAST: f64 = 1e5;
+
+/// The most of [`Length::Brief`], which are over before anybody has noticed the wait.
 const BRIEF: f64 = 1e9;
+
+/// How long so many operations take.
+fn length(operations: f64) -> Length {
+    Length::of(operations, LEAST, BRIEF)
+}
+
+/// The least that outputs may be divided by, the smallest normal float32: what it divides stays a
+/// number.
+pub(crate) const LEAST_EPS: f64 = f32::MIN_POSITIVE as f64;
+
+/// Favor's matrix; `None` of other maps.
+type Matrix = Option<Arc<Vec<f64>>>;
 
 /// A feature map: what `corekit.attention` has as names and objects.
 #[pyclass(module = "corekit._core", name = "FeatureMap", frozen)]
@@ -32,8 +45,7 @@ pub(crate) struct PyFeatureMap {
 }
 
 impl PyFeatureMap {
-    /// Favor's matrix; `None` for other maps.
-    fn matrix(&self, py: Python<'_>, key_dim: usize) -> PyResult<Option<Arc<Vec<f64>>>> {
+    fn matrix(&self, py: Python<'_>, key_dim: usize) -> PyResult<Matrix> {
         let FeatureMap::Favor(favor) = self.map else {
             return Ok(None);
         };
@@ -44,7 +56,9 @@ impl PyFeatureMap {
             return Ok(Some(matrix.clone()));
         }
         let work = favor.n_features as f64 * (key_dim * key_dim) as f64 * 10.0;
-        let drawn = run(py, work, 1, None, |run| favor.projection(key_dim, run))?;
+        let drawn = run(py, Some(1), length(work), None, |run| {
+            favor.projection(key_dim, run)
+        })?;
         let matrix = Arc::new(drawn);
         *kept() = Some((key_dim, matrix.clone()));
         Ok(Some(matrix))
@@ -71,7 +85,7 @@ impl PyFeatureMap {
             "taylor" => FeatureMap::Taylor(order),
             "exponential_limit" => FeatureMap::ExponentialLimit(order),
             name => FeatureMap::named(name)
-                .ok_or_else(|| invalid_argument(&format!("feature_map has no {name:?}")))?,
+                .ok_or_else(|| invalid_argument(format!("feature_map has no {name:?}")))?,
         };
         Ok(Self {
             map,
@@ -80,18 +94,16 @@ impl PyFeatureMap {
     }
 
     fn features_for(&self, key_dim: usize) -> PyResult<usize> {
-        self.map.features(key_dim).map_err(|error| raise(&error))
+        self.map.features(key_dim).map_err(Raise::raise)
     }
 
     /// The features of rows of a matrix.
-    #[pyo3(signature = (x, out, scale, *, threads, level))]
     fn apply(
         &self,
         x: Array<'_>,
         out: Array<'_>,
         scale: f64,
-        threads: usize,
-        level: Option<&str>,
+        threads: Option<usize>,
     ) -> PyResult<()> {
         let py = x.py();
         let work = out.elements() as f64 * 100.0;
@@ -100,7 +112,7 @@ impl PyFeatureMap {
         #[allow(unsafe_code)]
         // SAFETY: as in `linear_attention`.
         let (x, out) = unsafe { (x.matrix()?, out.matrix_mut()?) };
-        run(py, work, threads, level, |run| {
+        run(py, threads, length(work), None, |run| {
             let matrix = matrix.as_ref().map(|rows| &rows[..]);
             self.map.apply(matrix, &x, &out, scale, run)
         })
@@ -124,10 +136,11 @@ impl PyFeatureMap {
 /// Arrays of a state: s, z, log_scale.
 type StateArrays<'py> = (Array<'py>, Option<Array<'py>>, Option<Array<'py>>);
 
-/// The options that the forward and the backward pass share.
-struct Options<'a, 'py> {
-    map: &'a PyFeatureMap,
-    matrix: Option<Arc<Vec<f64>>>,
+/// The options that the forward and the backward pass share: `corekit._how.AttentionOptions`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Options<'py> {
+    feature_map: Bound<'py, PyFeatureMap>,
     causal: bool,
     normalize: bool,
     eps: f64,
@@ -136,10 +149,11 @@ struct Options<'a, 'py> {
     initial: Option<StateArrays<'py>>,
     cu_seqlens: Option<PyReadonlyArray1<'py, i64>>,
     key_mask: Option<Array<'py>>,
-    chunk_size: usize,
+    chunk_size: Option<usize>,
+    threads: Option<usize>,
 }
 
-impl Options<'_, '_> {
+impl Options<'_> {
     /// The arguments of the core.
     ///
     /// # Safety
@@ -151,6 +165,7 @@ impl Options<'_, '_> {
         q: &'a Array<'_>,
         k: &'a Array<'_>,
         v: &'a Array<'_>,
+        matrix: &'a Matrix,
     ) -> PyResult<LinearAttention<'a>> {
         // SAFETY: the caller's promise.
         unsafe {
@@ -171,12 +186,12 @@ impl Options<'_, '_> {
                     .map(|x| state(x, |place| Heads::new(place)))
                     .transpose()?,
                 causal: self.causal,
-                map: self.map.map,
-                matrix: self.matrix.as_ref().map(|rows| &rows[..]),
+                map: self.feature_map.get().map,
+                matrix: matrix.as_ref().map(|rows| &rows[..]),
                 normalize: self.normalize,
                 eps: self.eps,
                 scale: self.scale,
-                chunk_size: (self.chunk_size > 0).then_some(self.chunk_size),
+                chunk_size: self.chunk_size,
             })
         }
     }
@@ -186,7 +201,12 @@ impl Options<'_, '_> {
         let (_, [batch, time, heads, key_dim], _) = q.parts()?;
         let (_, [_, _, _, value_dim], _) = v.parts()?;
         // Maps of more features than can be counted have a form without.
-        let m = self.map.map.features(key_dim).unwrap_or(usize::MAX);
+        let m = self
+            .feature_map
+            .get()
+            .map
+            .features(key_dim)
+            .unwrap_or(usize::MAX);
         let (rows, m, v) = ((batch * heads * time) as f64, m as f64, value_dim as f64);
         Ok(rows * (4.0 * m * v + 64.0 * (m + v)))
     }
@@ -194,51 +214,23 @@ impl Options<'_, '_> {
 
 /// Outputs of all tokens, and the state after the last.
 #[pyfunction]
-#[pyo3(signature = (
-    q, k, v, out, *, feature_map, causal, normalize, eps, scale, decay, initial, r#final,
-    cu_seqlens, key_mask, chunk_size, threads, level
-))]
-#[allow(clippy::too_many_arguments)]
 pub(crate) fn linear_attention<'py>(
     q: Array<'py>,
     k: Array<'py>,
     v: Array<'py>,
     out: Array<'py>,
-    feature_map: &Bound<'py, PyFeatureMap>,
-    causal: bool,
-    normalize: bool,
-    eps: f64,
-    scale: f64,
-    decay: Option<Array<'py>>,
-    initial: Option<StateArrays<'py>>,
     r#final: Option<StateArrays<'py>>,
-    cu_seqlens: Option<PyReadonlyArray1<'py, i64>>,
-    key_mask: Option<Array<'py>>,
-    chunk_size: usize,
-    threads: usize,
-    level: Option<&str>,
+    options: Options<'py>,
 ) -> PyResult<()> {
     let py = q.py();
-    let options = Options {
-        map: feature_map.get(),
-        matrix: feature_map.get().matrix(py, size_of_heads(&q)?)?,
-        causal,
-        normalize,
-        eps,
-        scale,
-        decay,
-        initial,
-        cu_seqlens,
-        key_mask,
-        chunk_size,
-    };
+    let matrix = matrix_for(&options.feature_map, &q)?;
     let work = options.work(&q, &v)?;
     #[allow(unsafe_code)]
     // SAFETY: the caller of this private module gives outputs that are writable, share no memory
     // with anything else and have no element twice; all arrays are kept alive by their handles.
     let (arguments, out, last) = unsafe {
         (
-            options.arguments(&q, &k, &v)?,
+            options.arguments(&q, &k, &v, &matrix)?,
             HeadsMut::new(place(&out, BTHD)?),
             r#final
                 .as_ref()
@@ -246,67 +238,47 @@ pub(crate) fn linear_attention<'py>(
                 .transpose()?,
         )
     };
-    run(py, work, threads, level, |run| {
+    run(py, options.threads, length(work), None, |run| {
         arguments.forward(&out, last.as_ref(), run)
     })
 }
 
+/// Where gradients go: `corekit._how.AttentionGradients`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct GradientArrays<'py> {
+    q: Array<'py>,
+    k: Array<'py>,
+    v: Array<'py>,
+    decay: Option<Array<'py>>,
+    initial: Option<StateArrays<'py>>,
+}
+
 /// Gradients.
 #[pyfunction]
-#[pyo3(signature = (
-    q, k, v, dout, dq, dk, dv, *, ddecay, dinitial, dfinal, feature_map, causal, normalize, eps,
-    scale, decay, initial, cu_seqlens, key_mask, chunk_size, threads, level
-))]
-#[allow(clippy::too_many_arguments)]
 pub(crate) fn linear_attention_vjp<'py>(
     q: Array<'py>,
     k: Array<'py>,
     v: Array<'py>,
     dout: Array<'py>,
-    dq: Array<'py>,
-    dk: Array<'py>,
-    dv: Array<'py>,
-    ddecay: Option<Array<'py>>,
-    dinitial: Option<StateArrays<'py>>,
     dfinal: Option<StateArrays<'py>>,
-    feature_map: &Bound<'py, PyFeatureMap>,
-    causal: bool,
-    normalize: bool,
-    eps: f64,
-    scale: f64,
-    decay: Option<Array<'py>>,
-    initial: Option<StateArrays<'py>>,
-    cu_seqlens: Option<PyReadonlyArray1<'py, i64>>,
-    key_mask: Option<Array<'py>>,
-    chunk_size: usize,
-    threads: usize,
-    level: Option<&str>,
+    to: GradientArrays<'py>,
+    options: Options<'py>,
 ) -> PyResult<()> {
     let py = q.py();
-    let options = Options {
-        map: feature_map.get(),
-        matrix: feature_map.get().matrix(py, size_of_heads(&q)?)?,
-        causal,
-        normalize,
-        eps,
-        scale,
-        decay,
-        initial,
-        cu_seqlens,
-        key_mask,
-        chunk_size,
-    };
+    let matrix = matrix_for(&options.feature_map, &q)?;
     let work = 3.0 * options.work(&q, &v)?;
     #[allow(unsafe_code)]
     // SAFETY: as in `linear_attention`.
     let (arguments, dout, dlast, to) = unsafe {
         let write = |x: &Array<'_>| Ok::<_, PyErr>(HeadsMut::new(place(x, BTHD)?));
         let to = Gradients {
-            q: write(&dq)?,
-            k: write(&dk)?,
-            v: write(&dv)?,
-            decay: some(&ddecay).map(write).transpose()?,
-            initial: dinitial
+            q: write(&to.q)?,
+            k: write(&to.k)?,
+            v: write(&to.v)?,
+            decay: some(&to.decay).map(write).transpose()?,
+            initial: to
+                .initial
                 .as_ref()
                 .map(|x| state(x, |place| HeadsMut::new(place)))
                 .transpose()?,
@@ -316,13 +288,13 @@ pub(crate) fn linear_attention_vjp<'py>(
             .map(|x| state(x, |place| Heads::new(place)))
             .transpose()?;
         (
-            options.arguments(&q, &k, &v)?,
+            options.arguments(&q, &k, &v, &matrix)?,
             heads(&dout, BTHD)?,
             dlast,
             to,
         )
     };
-    run(py, work, threads, level, |run| {
+    run(py, options.threads, length(work), None, |run| {
         arguments.backward(&dout, dlast.as_ref(), &to, run)
     })
 }
@@ -330,7 +302,7 @@ pub(crate) fn linear_attention_vjp<'py>(
 /// One token more: the state is changed.
 #[pyfunction]
 #[pyo3(signature = (
-    q, k, v, out, *, state, feature_map, normalize, eps, scale, decay, threads, level
+    q, k, v, out, *, state, feature_map, normalize, eps, scale, decay, threads
 ))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn linear_attention_step<'py>(
@@ -344,11 +316,10 @@ pub(crate) fn linear_attention_step<'py>(
     eps: f64,
     scale: f64,
     decay: Option<Array<'py>>,
-    threads: usize,
-    level: Option<&str>,
+    threads: Option<usize>,
 ) -> PyResult<()> {
     let py = q.py();
-    let matrix = feature_map.get().matrix(py, size_of_heads(&q)?)?;
+    let matrix = matrix_for(feature_map, &q)?;
     #[allow(unsafe_code)]
     // SAFETY: as in `linear_attention`.
     let (arguments, out, last) = unsafe {
@@ -364,20 +335,21 @@ pub(crate) fn linear_attention_step<'py>(
             normalize,
             eps,
             scale,
+            from_last: from_last(),
         };
         let out = HeadsMut::new(token(&out)?);
         let state = self::state(&state, |place| HeadsMut::new(place))?;
         (arguments, out, state)
     };
     let work = out.shape().iter().product::<usize>() as f64 * last.s.shape()[2] as f64 * 4.0;
-    run(py, work, threads, level, |run| {
+    run(py, threads, length(work), None, |run| {
         arguments.run(&last, &out, run)
     })
 }
 
 /// Softmax attention: outputs of all tokens.
 #[pyfunction]
-#[pyo3(signature = (q, k, v, out, *, causal, scale, cu_seqlens, key_mask, threads, level))]
+#[pyo3(signature = (q, k, v, out, *, causal, scale, cu_seqlens, key_mask, threads))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn softmax_attention<'py>(
     q: Array<'py>,
@@ -388,8 +360,7 @@ pub(crate) fn softmax_attention<'py>(
     scale: f64,
     cu_seqlens: Option<PyReadonlyArray1<'py, i64>>,
     key_mask: Option<Array<'py>>,
-    threads: usize,
-    level: Option<&str>,
+    threads: Option<usize>,
 ) -> PyResult<()> {
     let py = q.py();
     #[allow(unsafe_code)]
@@ -409,36 +380,18 @@ pub(crate) fn softmax_attention<'py>(
     let [batch, heads, time, value_dim] = out.shape();
     let pairs = (batch * heads * time) as f64 * time as f64;
     let work = pairs * (2.0 * (arguments.q.shape()[3] + value_dim) as f64 + 32.0);
-    run(py, work, threads, level, |run| arguments.forward(&out, run))
+    run(py, threads, length(work), None, |run| {
+        arguments.forward(&out, run)
+    })
 }
 
-/// Runs `work`, which takes about `operations`.
-fn run<T: Send>(
-    py: Python<'_>,
-    operations: f64,
-    threads: usize,
-    level: Option<&str>,
-    work: impl FnOnce(&Run<'_>) -> Result<T> + Send,
-) -> PyResult<T> {
-    let level = match level {
-        None => Level::detect(),
-        Some(name) => Level::named(name).ok_or_else(|| {
-            invalid_argument(&format!(
-                "COREKIT_SIMD must be a level that this machine has, got {name:?}"
-            ))
-        })?,
-    };
-    let control = Control::new();
-    let run = Run {
-        threads,
-        level,
-        control: &control,
-    };
-    let work = || work(&run).map_err(|error: Error| raise(&error));
-    match operations < BRIEF {
-        true => enter_briefly(py, work),
-        false => enter(py, &control, |_| Ok(()), work),
+/// Which way a step goes through heads: there and back, for of states larger than a cache the last
+/// are what a thread still finds in its own.
+fn from_last() -> bool {
+    thread_local! {
+        static NEXT: Cell<bool> = const { Cell::new(false) };
     }
+    NEXT.replace(!NEXT.get())
 }
 
 /// An array that has elements: a decay of no features, or of no tokens, says nothing.
@@ -446,12 +399,13 @@ fn some<'a, 'py>(array: &'a Option<Array<'py>>) -> Option<&'a Array<'py>> {
     array.as_ref().filter(|array| array.elements() > 0)
 }
 
-/// Numbers of a head.
-fn size_of_heads(q: &Array<'_>) -> PyResult<usize> {
-    Ok(match q.ndim() {
+/// The matrix of a map for the heads of `q`.
+fn matrix_for(map: &Bound<'_, PyFeatureMap>, q: &Array<'_>) -> PyResult<Matrix> {
+    let key_dim = match q.ndim() {
         3 => q.parts::<3>()?.1[2],
         _ => q.parts::<4>()?.1[3],
-    })
+    };
+    map.get().matrix(map.py(), key_dim)
 }
 
 /// The order of axes of an array that has time before heads.

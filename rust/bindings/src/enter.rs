@@ -4,16 +4,20 @@
 //! steps, and between them lets Python handle signals and calls the progress callback. If either
 //! raises, the work is cancelled, joined, and the exception goes on: nothing is left running and
 //! nothing half-written. A panic of the work is a bug; it becomes an ordinary exception.
+//!
+//! [`run`] is for kernels, which may be done before a thread would have been started.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 
-use corekit_base::control::{Control, POLL};
-use corekit_base::threads;
+use corekit_base::control::{Control, POLL, Progress};
+use corekit_base::run::Run;
+use corekit_base::threads::spawn;
 use pyo3::prelude::*;
 
-use crate::errors::{internal, no_thread};
+use crate::environment::{level, threads};
+use crate::errors::{Raise, internal, no_thread};
 
 /// Runs `work`, with `each_step` called before it, while it lasts, and when it has succeeded.
 pub(crate) fn enter<T: Send>(
@@ -26,7 +30,7 @@ pub(crate) fn enter<T: Send>(
     py.detach(|| {
         thread::scope(|scope| {
             let (done, waiting) = channel::<()>();
-            let worker = threads::spawn(scope, "run", move || {
+            let worker = spawn(scope, "run", move || {
                 let outcome = work();
                 drop(done);
                 outcome
@@ -58,8 +62,58 @@ pub(crate) fn enter<T: Send>(
     })
 }
 
+/// Is told how far the work is.
+pub(crate) type Tell<'a> = &'a (dyn Fn(Python<'_>, Progress) -> PyResult<()> + Sync);
+
+/// How long work takes.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Length {
+    /// Over before a thread that is parked would have been woken.
+    Least,
+    /// Over before a thread would have been started.
+    Brief,
+    /// So long that somebody may want to cancel it.
+    Long,
+}
+
+impl Length {
+    /// That of so much work, where `least` and `brief` are the most of these.
+    pub(crate) fn of<T: PartialOrd>(work: T, least: T, brief: T) -> Self {
+        if work <= least {
+            Self::Least
+        } else if work <= brief {
+            Self::Brief
+        } else {
+            Self::Long
+        }
+    }
+}
+
+/// Runs `work` on at most so many threads, with the instructions that the environment says; on the
+/// calling thread to begin with, unless it is long or somebody is told how far it is.
+pub(crate) fn run<T: Send, E: Raise>(
+    py: Python<'_>,
+    most_threads: Option<usize>,
+    length: Length,
+    tell: Option<Tell<'_>>,
+    work: impl FnOnce(&Run<'_>) -> Result<T, E> + Send,
+) -> PyResult<T> {
+    let control = Control::new();
+    let run = Run {
+        threads: threads(most_threads, length == Length::Least)?,
+        level: level()?,
+        control: &control,
+    };
+    let work = || work(&run).map_err(Raise::raise);
+    match tell {
+        None if length == Length::Long => enter(py, &control, |_| Ok(()), work),
+        None => enter_briefly(py, work),
+        Some(tell) => enter(py, &control, |py| tell(py, control.progress()), work),
+    }
+}
+
 /// Runs `work` that is over before a thread would have been started, on the calling thread.
-pub(crate) fn enter_briefly<T: Send>(
+fn enter_briefly<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> PyResult<T> + Send,
 ) -> PyResult<T> {

@@ -11,6 +11,43 @@ use corekit_shuffle::Error;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyModule};
+use rustix::io::Errno;
+
+/// An error of the core that Python has an exception for.
+pub(crate) trait Raise {
+    /// The exception.
+    fn raise(self) -> PyErr;
+}
+
+impl Raise for Error {
+    fn raise(self) -> PyErr {
+        Python::attach(|py| exception(py, &self).unwrap_or_else(|failed| failed))
+    }
+}
+
+/// Errors of work on arrays, which touches no file.
+macro_rules! raise_of_arrays {
+    ($error:ty) => {
+        impl Raise for $error {
+            fn raise(self) -> PyErr {
+                let class = match self {
+                    Self::InvalidArgument(_) => "InvalidArgumentError",
+                    Self::OutOfMemory { .. } => "OutOfMemoryError",
+                    _ => "InternalError",
+                };
+                of_class(class, &self.to_string())
+            }
+        }
+    };
+}
+
+raise_of_arrays!(corekit_projection::Error);
+raise_of_arrays!(corekit_attention::Error);
+
+/// The exception for an argument that cannot be.
+pub(crate) fn invalid_argument(what: impl AsRef<str>) -> PyErr {
+    of_class("InvalidArgumentError", what.as_ref())
+}
 
 /// `corekit.errors`.
 fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
@@ -18,38 +55,6 @@ fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     let module =
         MODULE.get_or_try_init(py, || Ok::<_, PyErr>(py.import("corekit.errors")?.unbind()))?;
     Ok(module.bind(py))
-}
-
-/// The exception for a failed shuffle.
-pub(crate) fn raise(error: &Error) -> PyErr {
-    Python::attach(|py| exception(py, error).unwrap_or_else(|failed| failed))
-}
-
-/// The exception for a failed projection.
-pub(crate) fn raise_projection(error: &corekit_projection::Error) -> PyErr {
-    use corekit_projection::Error;
-    let class = match error {
-        Error::InvalidArgument(_) => "InvalidArgumentError",
-        Error::OutOfMemory { .. } => "OutOfMemoryError",
-        _ => "InternalError",
-    };
-    of_class(class, &error.to_string())
-}
-
-/// The exception for attention that failed.
-pub(crate) fn raise_attention(error: &corekit_attention::Error) -> PyErr {
-    use corekit_attention::Error;
-    let class = match error {
-        Error::InvalidArgument(_) => "InvalidArgumentError",
-        Error::OutOfMemory { .. } => "OutOfMemoryError",
-        _ => "InternalError",
-    };
-    of_class(class, &error.to_string())
-}
-
-/// The exception for an argument that cannot be.
-pub(crate) fn invalid_argument(what: &str) -> PyErr {
-    of_class("InvalidArgumentError", what)
 }
 
 fn of_class(class: &str, text: &str) -> PyErr {
@@ -73,15 +78,13 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
                 module(py)?.getattr("file_error")?.call1(args)?,
             ));
         }
+        // "Stale file handle": what one has is not what is there any more.
         Error::InputChanged { path, how } => {
-            /// "Stale file handle": what one has is not what is there any more.
-            const ESTALE: i32 = 116;
-            return input_error(py, "InputChangedError", ESTALE, how, path);
+            return input_error(py, "InputChangedError", Errno::STALE, how, path);
         }
+        // "Bad message": not what the format demands.
         Error::Format { path, how } => {
-            /// "Bad message": not what the format demands.
-            const EBADMSG: i32 = 74;
-            return input_error(py, "InputFormatError", EBADMSG, how, path);
+            return input_error(py, "InputFormatError", Errno::BADMSG, how, path);
         }
         _ => "InternalError",
     };
@@ -89,13 +92,19 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     Ok(PyErr::from_value(class.call1((error.to_string(),))?))
 }
 
-fn input_error(py: Python<'_>, class: &str, errno: i32, how: &str, path: &Path) -> PyResult<PyErr> {
+fn input_error(
+    py: Python<'_>,
+    class: &str,
+    errno: Errno,
+    how: &str,
+    path: &Path,
+) -> PyResult<PyErr> {
     let name = py
         .import("os")?
         .getattr("fsdecode")?
         .call1((file_name(py, path),))?;
-    let error = module(py)?.getattr(class)?.call1((errno, how, name))?;
-    Ok(PyErr::from_value(error))
+    let args = (errno.raw_os_error(), how, name);
+    Ok(PyErr::from_value(module(py)?.getattr(class)?.call1(args)?))
 }
 
 fn file_name<'py>(py: Python<'py>, path: &Path) -> Bound<'py, PyBytes> {
@@ -113,10 +122,11 @@ fn strerror(error: &std::io::Error) -> String {
 
 /// The exception for a thread that the system refused.
 pub(crate) fn no_thread() -> PyErr {
-    raise(&Error::OutOfMemory {
+    let error = Error::OutOfMemory {
         what: "a thread",
         bytes: threads::STACK_BYTES as u64,
-    })
+    };
+    error.raise()
 }
 
 /// The exception for a panic.

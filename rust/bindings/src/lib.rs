@@ -1,11 +1,13 @@
 //! `corekit._core`: what Python sees of the core. Private; the public functions are in Python.
 //!
-//! A file for each Python module, and four that all of them share: [`enter`], the one way to run
-//! long work, [`errors`], from the core's errors to Python's, [`arrays`] and [`info`].
+//! A file for each Python module, and five that all of them share: [`enter`], the one way to run
+//! long work, [`environment`], which says how, [`errors`], from the core's errors to Python's,
+//! [`arrays`] and [`info`].
 
 mod arrays;
 mod attention;
 mod enter;
+mod environment;
 mod errors;
 mod info;
 mod projection;
@@ -22,6 +24,15 @@ mod _core {
         PyFeatureMap, linear_attention, linear_attention_step, linear_attention_step_fast,
         linear_attention_vjp, softmax_attention,
     };
+    #[pymodule_export]
+    const LEAST_EPS: f64 = crate::attention::LEAST_EPS;
+    #[pymodule_export]
+    const MOST_THREADS: usize = crate::environment::MOST_THREADS;
+
+    #[pymodule_export]
+    use crate::arrays::{are_plain, may_overlap};
+    #[pymodule_export]
+    use crate::environment::default_threads;
     #[pymodule_export]
     use crate::info::build_info;
     #[pymodule_export]

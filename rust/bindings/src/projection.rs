@@ -1,15 +1,14 @@
 //! `corekit.projection`.
 
-use corekit_base::control::{Control, Progress};
+use corekit_base::control::Progress;
 use corekit_base::run::Run;
-use corekit_base::simd::Level;
 use corekit_projection::{Compressed, Error, Indices, Law, Operator, Result, Strata, Threshold};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
 use crate::arrays::{Array, load_numpy};
-use crate::enter::{enter, enter_briefly};
-use crate::errors::raise_projection as raise;
+use crate::enter::{Length, Tell, run};
+use crate::errors::{Raise, invalid_argument};
 
 /// A random matrix: `corekit.projection.SparseProjection` without its manners.
 #[pyclass(module = "corekit._core", frozen)]
@@ -47,7 +46,7 @@ impl Projection {
         };
         let operator = law()
             .and_then(|law| Operator::new(law, n_features, n_components, seed))
-            .map_err(|error| raise(&error))?;
+            .map_err(Raise::raise)?;
         Ok(Self { operator })
     }
 
@@ -89,7 +88,7 @@ impl Projection {
                 indptr: indptr.as_slice()?,
                 indices: indices.as_slice()?,
             },
-            _ => return Err(refuse("indptr and indices must be of one type".into())),
+            _ => return Err(invalid_argument("indptr and indices must be of one type")),
         };
         let (major, minor) = match by_columns {
             false => (rows, columns),
@@ -118,7 +117,7 @@ impl Projection {
             .iter()
             .find(|f| **f >= self.operator.n_features() as u64)
         {
-            return Err(refuse(format!(
+            return Err(invalid_argument(format!(
                 "a feature must be below n_features, got {feature}"
             )));
         }
@@ -150,8 +149,7 @@ impl Projection {
 /// The logarithms of P(χ²ₖ <= k(1 - eps)) and P(χ²ₖ >= k(1 + eps)).
 #[pyfunction]
 pub(crate) fn chi_square_log_tails(n_components: u64, eps: f64) -> PyResult<(f64, f64)> {
-    corekit_projection::bounds::chi_square_log_tails(n_components, eps)
-        .map_err(|error| raise(&error))
+    corekit_projection::bounds::chi_square_log_tails(n_components, eps).map_err(Raise::raise)
 }
 
 /// Where each column starts, the outputs of its entries, and their values.
@@ -173,15 +171,14 @@ pub(crate) enum IndexArray<'py> {
 #[pyo3(from_item_all)]
 pub(crate) struct How {
     threads: usize,
-    level: Option<String>,
     progress: Option<Py<PyAny>>,
 }
 
-/// Elements of work that are done before a thread would have been started.
-const BRIEF: usize = 1 << 19;
-
-/// Elements of work that are done before a parked thread would have been woken.
+/// The most elements of work of [`Length::Least`].
 const LEAST: usize = 1 << 16;
+
+/// The most of [`Length::Brief`].
+const BRIEF: usize = 1 << 19;
 
 impl How {
     pub(crate) fn run<T: Send>(
@@ -192,43 +189,16 @@ impl How {
         rows: usize,
         work: impl FnOnce(&Run<'_>) -> Result<T> + Send,
     ) -> PyResult<T> {
-        let level = match &self.level {
-            None => Level::detect(),
-            Some(name) => Level::named(name).ok_or_else(|| {
-                raise(&Error::InvalidArgument(format!(
-                    "COREKIT_SIMD must be a level that this machine has, got {name:?}"
-                )))
-            })?,
-        };
-        let control = Control::new();
-        let run = Run {
-            threads: if elements <= LEAST { 1 } else { self.threads },
-            level,
-            control: &control,
-        };
-        let Some(progress) = &self.progress else {
-            if elements <= BRIEF {
-                return enter_briefly(py, || work(&run).map_err(|error| raise(&error)));
-            }
-            return enter(
-                py,
-                &control,
-                |_| Ok(()),
-                || work(&run).map_err(|error| raise(&error)),
-            );
-        };
+        let length = Length::of(elements, LEAST, BRIEF);
         let total = rows as u64 * row_bytes as u64;
-        let tell = |py: Python<'_>| {
-            let Progress { done, .. } = control.progress();
-            let done = done * row_bytes as u64;
-            progress.call1(py, (done, total, "project")).map(drop)
+        let tell = |py: Python<'_>, Progress { done, .. }: Progress| match &self.progress {
+            Some(progress) => {
+                let done = done * row_bytes as u64;
+                progress.call1(py, (done, total, "project")).map(drop)
+            }
+            None => Ok(()),
         };
-        enter(py, &control, tell, || {
-            work(&run).map_err(|error| raise(&error))
-        })
+        let tell = self.progress.is_some().then_some(&tell as Tell<'_>);
+        run(py, Some(self.threads), length, tell, work)
     }
-}
-
-fn refuse(what: String) -> PyErr {
-    raise(&Error::InvalidArgument(what))
 }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::arrays::load_numpy;
-use crate::errors::raise;
+use crate::errors::Raise;
 use crate::shuffle::Arguments;
 
 /// A running shuffle and its records.
@@ -32,7 +32,7 @@ impl RecordReader {
     #[new]
     fn new(job: Arguments) -> PyResult<Self> {
         let position = job.start();
-        let inner = corekit_shuffle::RecordReader::start(job.job()?).map_err(|e| raise(&e))?;
+        let inner = corekit_shuffle::RecordReader::start(job.job()?).map_err(Raise::raise)?;
         Ok(Self {
             inner: Mutex::new(inner),
             position: AtomicU64::new(position),
@@ -82,7 +82,7 @@ impl RecordReader {
     fn settled<T>(&self, waited: corekit_shuffle::Result<T>) -> PyResult<T> {
         waited.map_err(|error| {
             self.is_over.store(true, Relaxed);
-            raise(&error)
+            error.raise()
         })
     }
 

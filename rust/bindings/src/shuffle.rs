@@ -18,7 +18,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::arrays::load_numpy;
 use crate::enter::enter;
-use crate::errors::raise;
+use crate::errors::{Raise, invalid_argument};
 
 /// Shuffles what each job says; several are aligned. Returns a report for each.
 #[pyfunction]
@@ -42,7 +42,7 @@ pub(crate) fn shuffle_run<'py>(
         }
     };
     let reports = enter(py, &control, tell, || {
-        corekit_shuffle::shuffle_aligned(&jobs, &control).map_err(|error| raise(&error))
+        corekit_shuffle::shuffle_aligned(&jobs, &control).map_err(Raise::raise)
     })?;
     reports
         .iter()
@@ -59,7 +59,7 @@ pub(crate) fn shuffle_plan<'py>(py: Python<'py>, job: Arguments) -> PyResult<Bou
         py,
         &Control::new(),
         |_| Ok(()),
-        || corekit_shuffle::plan(&job).map_err(|error| raise(&error)),
+        || corekit_shuffle::plan(&job).map_err(Raise::raise),
     )?;
     plan_dict(py, &plan)
 }
@@ -83,7 +83,7 @@ pub(crate) fn permutation(
         |_| Ok(()),
         || {
             corekit_shuffle::permutation(n, seed, stream, epoch, threads, &control)
-                .map_err(|error| raise(&error))
+                .map_err(Raise::raise)
         },
     )?;
     Ok(order.into_pyarray(py))
@@ -116,10 +116,11 @@ fn open_file(descriptor: RawFd) -> PyResult<(Arc<File>, PathBuf)> {
         n => PathBuf::from(format!("/dev/fd/{n}")),
     };
     let refused = |errno: rustix::io::Errno| {
-        raise(&Error::Io {
+        let error = Error::Io {
             path: name.clone(),
             source: errno.into(),
-        })
+        };
+        error.raise()
     };
     if descriptor < 0 {
         return Err(refused(rustix::io::Errno::BADF));
@@ -176,7 +177,7 @@ impl Arguments {
     }
 
     pub fn job(self) -> PyResult<Job> {
-        let refuse = |what: String| Err(raise(&Error::InvalidArgument(what)));
+        let refuse = |what: String| Err(invalid_argument(what));
         let input = |place| {
             Ok(match place {
                 Place::Path(path) => Input::Path(path.0.into()),
@@ -283,9 +284,7 @@ fn read_tuning(given: Option<&Bound<'_, PyDict>>) -> PyResult<Tuning> {
             "no_tmpfile" => tuning.no_tmpfile = value.extract::<u8>()? != 0,
             "no_fallocate" => tuning.no_fallocate = value.extract::<u8>()? != 0,
             other => {
-                return Err(raise(&Error::InvalidArgument(format!(
-                    "tuning has no {other}"
-                ))));
+                return Err(invalid_argument(format!("tuning has no {other}")));
             }
         }
     }

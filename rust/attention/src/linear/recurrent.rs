@@ -1,6 +1,5 @@
 //! One token, in place: S = e^g S + φ(k) vᵀ, o = φ(q) S.
 
-use std::cell::Cell;
 use std::ptr;
 
 use corekit_base::aligned::Aligned;
@@ -15,16 +14,8 @@ use crate::kernels::step::Step;
 use crate::kernels::{Computed, Kernels};
 use crate::tiles::{Tile, zeros};
 
-/// Bytes of all states above which threads are asked to help.
-const SHARED_BYTES: usize = 512 << 10;
-
 /// Tasks for each thread, lest one that comes late leaves nothing to the other.
 const TASKS: usize = 4;
-
-thread_local! {
-    /// Whether this thread's next step goes through heads from the last to the first.
-    static FROM_LAST: Cell<bool> = const { Cell::new(false) };
-}
 
 /// The arguments of one step; time is an axis of length 1.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +38,10 @@ pub struct LinearAttentionStep<'a> {
     pub eps: f64,
     /// What φ(q) S is multiplied by.
     pub scale: f64,
+    /// Whether a thread alone takes the heads from the last to the first. A caller that goes to and
+    /// fro begins with the heads that it ended with: of states larger than a cache, these are what
+    /// it still holds. No result depends on it.
+    pub from_last: bool,
 }
 
 /// What a worker keeps from head to head.
@@ -78,6 +73,9 @@ impl<T: Computed> Worker<T> {
 }
 
 impl LinearAttentionStep<'_> {
+    /// Bytes of all states from which on threads are asked to help.
+    pub const SHARED_BYTES: usize = 512 << 10;
+
     /// Changes the state and computes outputs, [batch, query heads, 1, value dimension].
     ///
     /// The state is dense, in the type that is computed in.
@@ -131,7 +129,11 @@ impl LinearAttentionStep<'_> {
         let units = batch * key_heads;
         let bytes = units * m * value_dim * size_of::<T>();
         let run = Run {
-            threads: if bytes < SHARED_BYTES { 1 } else { run.threads },
+            threads: if bytes < Self::SHARED_BYTES {
+                1
+            } else {
+                run.threads
+            },
             ..*run
         };
         let map = Features::<T>::new(
@@ -144,9 +146,7 @@ impl LinearAttentionStep<'_> {
         let group = query_heads / key_heads.max(1);
         // A few heads a task: one takes hardly longer than being handed out.
         let tasks = units.min(TASKS * run.threads);
-        // A thread alone begins with the heads that it ended with: of states larger than a cache,
-        // these are what it still holds.
-        let from_last = run.threads == 1 && FROM_LAST.replace(!FROM_LAST.get());
+        let from_last = run.threads == 1 && self.from_last;
         run.share(
             tasks,
             || Worker::new(&map, group, value_dim),

@@ -5,84 +5,20 @@
 //! fields; whatever is not plain, or not right, is refused without a word, for the slow way to take
 //! or to explain.
 
-use std::env;
-use std::sync::OnceLock;
-
 use corekit_attention::{FeatureMap, Heads, HeadsMut, LinearAttentionStep, Place, State};
 use corekit_base::array::Dtype;
-use corekit_base::control::Control;
-use corekit_base::run::Run;
-use corekit_base::simd::Level;
-use corekit_base::threads;
-use numpy::npyffi::{NPY_ARRAY_CARRAY, NPY_ARRAY_CARRAY_RO, NPY_TYPES};
-use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::PyTypeInfo;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 
-use crate::enter::enter_briefly;
-use crate::errors::raise_attention as raise;
+use super::{LEAST_EPS, from_last};
+use crate::arrays::Plain;
+use crate::enter::{Length, run};
+use crate::environment::MOST_THREADS;
 
-/// The least that outputs may be divided by: as in Python.
-const LEAST_EPS: f64 = 1.0 / (1u128 << 126) as f64;
-
-/// The most threads: as in Python.
-const MOST_THREADS: usize = 1024;
-
-/// A dense array of float32 or float64.
-struct Plain {
-    data: *mut u8,
-    bytes: usize,
-    dtype: Dtype,
-    shape: [usize; 4],
-    ndim: usize,
-}
-
+/// What a step asks of a dense array.
 impl Plain {
-    /// The array, if it is plain, has elements, and may be used so.
-    fn of(given: &Bound<'_, PyAny>, flags: i32) -> Option<Self> {
-        if !given.get_type().is(PyUntypedArray::type_object(given.py())) {
-            return None;
-        }
-        let array = given.cast::<PyUntypedArray>().ok()?;
-        let descr = array.dtype();
-        let dtype = match descr.num() {
-            n if n == NPY_TYPES::NPY_FLOAT as i32 => Dtype::F32,
-            n if n == NPY_TYPES::NPY_DOUBLE as i32 => Dtype::F64,
-            _ => return None,
-        };
-        let ndim = array.ndim();
-        if descr.byteorder() == b'>' || ndim > 4 || array.is_empty() {
-            return None;
-        }
-        #[allow(unsafe_code)]
-        // SAFETY: it is an array object, whose fields may be read.
-        let (data, has) = unsafe {
-            let fields = &(*array.as_array_ptr()).fields;
-            (fields.data.cast::<u8>(), fields.flags)
-        };
-        if has & flags != flags {
-            return None;
-        }
-        let mut shape = [1; 4];
-        shape[..ndim].copy_from_slice(array.shape());
-        let count: usize = array.shape().iter().product();
-        Some(Self {
-            data,
-            bytes: count * dtype.size(),
-            dtype,
-            shape,
-            ndim,
-        })
-    }
-
     fn is_of(&self, dtype: Dtype, shape: &[usize]) -> bool {
         self.dtype == dtype && self.ndim == shape.len() && self.shape[..self.ndim] == *shape
-    }
-
-    fn meets(&self, other: &Self) -> bool {
-        let (a, b) = (self.data.addr(), other.data.addr());
-        a < b + other.bytes && b < a + self.bytes
     }
 
     /// Where it lies, as [batch, head, row, column] of that shape.
@@ -152,8 +88,8 @@ pub(crate) fn linear_attention_step_fast(
         is_right.then_some((map, normalize, eps, scale))
     };
     let arrays = || {
-        let read = |given: &Bound<'_, PyAny>| Plain::of(given, NPY_ARRAY_CARRAY_RO);
-        let write = |given: &Bound<'_, PyAny>| Plain::of(given, NPY_ARRAY_CARRAY);
+        let read = |given: &Bound<'_, PyAny>| Plain::read(given);
+        let write = |given: &Bound<'_, PyAny>| Plain::written(given);
         let parts = state.cast::<PyTuple>().ok()?;
         if parts.len() != 3 || !parts.get_borrowed_item(2).ok()?.is_none() {
             return None;
@@ -215,7 +151,7 @@ pub(crate) fn linear_attention_step_fast(
             }
         }
     }
-    let (Some(level), Some(threads)) = (level(), count(threads)) else {
+    let Some(threads) = count(threads) else {
         return Ok(false);
     };
     let token = |array: &Plain, heads: usize, size: usize| array.place([batch, heads, 1, size]);
@@ -235,7 +171,8 @@ pub(crate) fn linear_attention_step_fast(
                 matrix: None,
                 normalize,
                 eps,
-                scale: scale.unwrap_or_else(|| 1.0 / (key_dim as f64).sqrt()),
+                scale: scale.unwrap_or_else(|| (key_dim as f64).powf(-0.5)),
+                from_last: from_last(),
             },
             State {
                 s: HeadsMut::new(s.place([batch, heads, key_dim, value_dim])),
@@ -245,40 +182,21 @@ pub(crate) fn linear_attention_step_fast(
             HeadsMut::new(token(&out, query_heads, value_dim)),
         )
     };
-    let control = Control::new();
-    let run = Run {
-        threads,
-        level,
-        control: &control,
+    let length = match s.bytes < LinearAttentionStep::SHARED_BYTES {
+        true => Length::Least,
+        false => Length::Brief,
     };
-    enter_briefly(py, || {
-        arguments
-            .run(&state, &to, &run)
-            .map_err(|error| raise(&error))
+    run(py, threads, length, None, |run| {
+        arguments.run(&state, &to, run)
     })?;
     Ok(true)
 }
 
-/// The instruction set, as COREKIT_SIMD says; `None` for a name that this machine has not.
-fn level() -> Option<Level> {
-    static HIGHEST: OnceLock<Level> = OnceLock::new();
-    match env::var("COREKIT_SIMD") {
-        Ok(name) if !name.trim().is_empty() => Level::named(name.trim()),
-        _ => Some(*HIGHEST.get_or_init(Level::detect)),
+/// The threads that are asked for, if any, and if so many can be.
+fn count(given: &Bound<'_, PyAny>) -> Option<Option<usize>> {
+    if given.is_none() {
+        return Some(None);
     }
-}
-
-/// The most threads to use: the argument, else COREKIT_NUM_THREADS, else the CPUs that there were
-/// for the process when it was first asked (asking takes longer than a step).
-fn count(given: &Bound<'_, PyAny>) -> Option<usize> {
-    static AVAILABLE: OnceLock<usize> = OnceLock::new();
-    let count = if given.is_none() {
-        match env::var("COREKIT_NUM_THREADS") {
-            Ok(text) if !text.trim().is_empty() => text.trim().parse().ok()?,
-            _ => *AVAILABLE.get_or_init(threads::available),
-        }
-    } else {
-        given.cast_exact::<PyInt>().ok()?.extract().ok()?
-    };
-    (1..=MOST_THREADS).contains(&count).then_some(count)
+    let count = given.cast_exact::<PyInt>().ok()?.extract().ok()?;
+    (1..=MOST_THREADS).contains(&count).then_some(Some(count))
 }
