@@ -27,8 +27,11 @@ def drawn(draw: Callable[[Any], None], path: str | os.PathLike[str] | None) -> A
     if path is not None:
         image = io.BytesIO()
         figure.savefig(image, format=kind)
-        content = image.getbuffer()
-        with _replace.replacing(os.fspath(path), len(content)) as descriptor:
+        # Given back before the image goes: Python 3.13 complains of what is still out then.
+        with (
+            image.getbuffer() as content,
+            _replace.replacing(os.fspath(path), len(content)) as descriptor,
+        ):
             _replace.write(descriptor, os.fspath(path), content)
     return figure
 
