@@ -53,7 +53,8 @@ class Favor:
 
     Notes
     -----
-    A call is O(T m (D + V)). States hold features divided by exp(log_scale), and nothing
+    A call is O(T m (D + V)). The matrix, 16 m D bytes in its forms, is kept for further
+    calls with heads of the size that came last. States hold features divided by exp(log_scale), and nothing
     overflows, whatever the size of q and k. Decays must be one value a head.
 
     References

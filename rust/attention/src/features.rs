@@ -4,17 +4,20 @@
 //! heads; [`Side`] is a chunk of queries or keys with their features, made in cache and never
 //! stored.
 
+pub(crate) mod cache;
 pub(crate) mod favor;
 pub(crate) mod polynomial;
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use corekit_base::array::{Dtype, Matrix, MatrixMut};
 use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
 use crate::kernels::{Computed, Factors, Kernels, Map, Out, Shape};
-use crate::tiles::{Panels, Tile};
+use crate::tiles::{Panels, Tile, zeros};
+use cache::MapCache;
 use favor::Favor;
 use polynomial::Polynomial;
 
@@ -94,28 +97,27 @@ impl FeatureMap {
     }
 
     /// The features of every row of `x`, with the scale in the exponent of maps that stand for the
-    /// softmax, and no scale elsewhere; nothing is divided off them. `matrix` is Favor's, drawn anew
-    /// unless it is given.
+    /// softmax, and no scale elsewhere; nothing is divided off them.
     ///
     /// # Errors
     /// When sizes do not fit, memory is refused, or the caller cancels.
     pub fn apply(
         &self,
-        matrix: Option<&[f64]>,
+        cache: Option<&MapCache>,
         x: &Matrix,
         out: &MatrixMut,
         scale: f64,
         run: &Run,
     ) -> Result<()> {
         match out.dtype() {
-            Dtype::F64 => self.apply_in::<f64>(matrix, x, out, scale, run),
-            _ => self.apply_in::<f32>(matrix, x, out, scale, run),
+            Dtype::F64 => self.apply_in::<f64>(cache, x, out, scale, run),
+            _ => self.apply_in::<f32>(cache, x, out, scale, run),
         }
     }
 
     fn apply_in<T: Computed>(
         &self,
-        matrix: Option<&[f64]>,
+        cache: Option<&MapCache>,
         x: &Matrix,
         out: &MatrixMut,
         scale: f64,
@@ -131,7 +133,7 @@ impl FeatureMap {
                 (out.rows(), out.columns())
             )));
         }
-        let features = Features::<T>::new(self, matrix, x.columns(), (scale, true), run)?;
+        let features = Features::<T>::new(self, cache, x.columns(), (scale, true), run)?;
         let kernels = T::kernels(run.level);
         run.share(
             x.rows().div_ceil(ROWS),
@@ -167,7 +169,7 @@ impl FeatureMap {
     }
 }
 
-/// What a call makes of a map.
+/// What is made of a map.
 pub(crate) enum Prepared<T> {
     /// Numbers or rows on their own.
     Rows(Map),
@@ -181,9 +183,68 @@ pub(crate) enum Prepared<T> {
     Polynomial(Polynomial<T>),
 }
 
+impl<T: Computed> Prepared<T> {
+    /// What `map` needs; `matrix` is Favor's, drawn unless it is given.
+    fn new(map: &FeatureMap, matrix: Option<&[f64]>, key_dim: usize, run: &Run) -> Result<Self> {
+        let kernels = T::kernels(run.level);
+        let most = STATE_BYTES / size_of::<T>();
+        Ok(match map {
+            FeatureMap::Favor(favor) => {
+                let drawn;
+                let rows = match matrix {
+                    Some(rows) => rows,
+                    None => {
+                        drawn = favor.projection(key_dim, run)?;
+                        &drawn[..]
+                    }
+                };
+                let mut transposed = kernels.panels(key_dim, favor.n_features)?;
+                let mut matrix = kernels.panels(favor.n_features, key_dim)?;
+                let mut column = zeros("a row", Some(favor.n_features))?;
+                for feature in 0..key_dim {
+                    for (out, row) in column.iter_mut().zip(rows.chunks_exact(key_dim)) {
+                        *out = T::of(row[feature]);
+                    }
+                    transposed.set_row(feature, &column);
+                }
+                kernels.flip(&transposed, (key_dim, favor.n_features), &mut matrix);
+                Self::Favor {
+                    transposed,
+                    matrix,
+                    half_log: T::of((favor.n_features as f64).ln() / 2.0),
+                }
+            }
+            FeatureMap::Taylor(order) => {
+                Self::Polynomial(Polynomial::taylor(key_dim, *order)?.with_features(most)?)
+            }
+            FeatureMap::ExponentialLimit(n) => {
+                Self::Polynomial(Polynomial::exponential_limit(key_dim, *n)?.with_features(most)?)
+            }
+            map => Self::Rows(map.rows().unwrap_or(Map::Identity)),
+        })
+    }
+}
+
+/// A [`Prepared`] of this call, or one that calls share.
+pub(crate) enum Held<T> {
+    Own(Prepared<T>),
+    Shared(Arc<Prepared<T>>),
+}
+
+impl<T> Deref for Held<T> {
+    type Target = Prepared<T>;
+
+    fn deref(&self) -> &Prepared<T> {
+        match self {
+            Self::Own(prepared) => prepared,
+            Self::Shared(prepared) => prepared,
+        }
+    }
+}
+
 /// A map made ready for heads of one size.
 pub(crate) struct Features<T> {
-    pub(crate) prepared: Prepared<T>,
+    pub(crate) prepared: Held<T>,
     pub(crate) key_dim: usize,
     pub(crate) count: usize,
     /// What queries and keys are multiplied by before the map.
@@ -193,50 +254,19 @@ pub(crate) struct Features<T> {
 }
 
 impl<T: Computed> Features<T> {
-    /// Makes `map` ready; `matrix` is Favor's, drawn anew unless it is given. The scale goes into the exponent of a map that stands for the softmax,
-    /// else it multiplies queries, unless `normalize` takes it out again.
+    /// Makes `map` ready, of what is in the cache if there is one. The scale goes into the exponent
+    /// of a map that stands for the softmax, else it multiplies queries, unless `normalize` takes it
+    /// out again.
     pub(crate) fn new(
         map: &FeatureMap,
-        matrix: Option<&[f64]>,
+        cache: Option<&MapCache>,
         key_dim: usize,
         (scale, normalize): (f64, bool),
         run: &Run,
     ) -> Result<Self> {
-        let kernels = T::kernels(run.level);
-        let most = STATE_BYTES / size_of::<T>();
-        let prepared = match map {
-            FeatureMap::Favor(favor) => {
-                let drawn;
-                let rows = match matrix {
-                    Some(rows) if rows.len() == favor.n_features * key_dim => rows,
-                    _ => {
-                        drawn = favor.projection(key_dim, run)?;
-                        &drawn[..]
-                    }
-                };
-                let mut transposed = kernels.panels(key_dim, favor.n_features)?;
-                let mut matrix = kernels.panels(favor.n_features, key_dim)?;
-                let mut column = vec![T::ZERO; favor.n_features];
-                for feature in 0..key_dim {
-                    for (out, row) in column.iter_mut().zip(rows.chunks_exact(key_dim)) {
-                        *out = T::of(row[feature]);
-                    }
-                    transposed.set_row(feature, &column);
-                }
-                kernels.flip(&transposed, (key_dim, favor.n_features), &mut matrix);
-                Prepared::Favor {
-                    transposed,
-                    matrix,
-                    half_log: T::of((favor.n_features as f64).ln() / 2.0),
-                }
-            }
-            FeatureMap::Taylor(order) => {
-                Prepared::Polynomial(Polynomial::taylor(key_dim, *order)?.with_features(most)?)
-            }
-            FeatureMap::ExponentialLimit(n) => Prepared::Polynomial(
-                Polynomial::exponential_limit(key_dim, *n)?.with_features(most)?,
-            ),
-            map => Prepared::Rows(map.rows().unwrap_or(Map::Identity)),
+        let prepared = match cache {
+            Some(cache) if map.rows().is_none() => Held::Shared(cache.prepared(map, key_dim, run)?),
+            _ => Held::Own(Prepared::new(map, None, key_dim, run)?),
         };
         let (inner, outer) = match (map.approximates_softmax(), normalize) {
             (true, _) => (scale.sqrt(), 1.0),
@@ -254,7 +284,7 @@ impl<T: Computed> Features<T> {
 
     /// Whether scores are made of what goes into the map and not of features.
     pub(crate) fn is_polynomial(&self) -> bool {
-        matches!(self.prepared, Prepared::Polynomial(_))
+        matches!(*self.prepared, Prepared::Polynomial(_))
     }
 
     /// Makes scores of dot products of what goes into the map.
@@ -264,7 +294,7 @@ impl<T: Computed> Features<T> {
         (rows, columns): (usize, usize),
         shape: Shape,
     ) {
-        if let Prepared::Polynomial(polynomial) = &self.prepared {
+        if let Prepared::Polynomial(polynomial) = &*self.prepared {
             for row in 0..rows {
                 let end = match shape {
                     Shape::Lower => row + 1,
@@ -277,7 +307,7 @@ impl<T: Computed> Features<T> {
 
     /// Whether features come with a logarithm for each row.
     pub(crate) fn is_stabilised(&self) -> bool {
-        matches!(self.prepared, Prepared::Favor { .. })
+        matches!(*self.prepared, Prepared::Favor { .. })
     }
 }
 
@@ -299,7 +329,7 @@ impl<T: Computed> Side<T> {
 
     /// Room for `tokens` tokens, which no product takes ([`Tile::of_rows`]).
     pub(crate) fn of_rows(features: &Features<T>, tokens: usize) -> Result<Self> {
-        match features.prepared {
+        match *features.prepared {
             Prepared::Rows(_) => Self::in_tiles(features, tokens, Tile::of_rows),
             // Their maps are products.
             _ => Self::new(features, tokens),
@@ -312,7 +342,7 @@ impl<T: Computed> Side<T> {
         tile: impl Fn(usize, usize) -> Result<Tile<T>>,
     ) -> Result<Self> {
         Ok(Self {
-            input: match features.prepared {
+            input: match *features.prepared {
                 Prepared::Rows(_) => tile(0, 0)?,
                 _ => tile(tokens, features.key_dim)?,
             },
@@ -331,7 +361,7 @@ impl<T: Computed> Side<T> {
         outer: T,
     ) {
         let (n, d) = (rows.len(), map.key_dim);
-        match &map.prepared {
+        match &*map.prepared {
             Prepared::Rows(rows_map) => match from.block(rows.clone(), 0..d) {
                 Some(block) if kernels.is_whole(d) => {
                     kernels.map_block(&block, &mut self.features, *rows_map, outer);
@@ -384,7 +414,7 @@ impl<T: Computed> Side<T> {
         scratch: &mut [T],
     ) -> &'a mut Tile<T> {
         let (d, m) = (map.key_dim, map.count);
-        match &map.prepared {
+        match &*map.prepared {
             Prepared::Rows(rows_map) => {
                 kernels.map_back(gradient, &self.features, (n, d), *rows_map);
                 return gradient;

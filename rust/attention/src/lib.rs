@@ -33,6 +33,7 @@ mod tiles;
 
 pub use error::{Error, Result};
 pub use features::FeatureMap;
+pub use features::cache::MapCache;
 pub use features::favor::Favor;
 pub use heads::{Heads, HeadsMut, Place};
 pub use linear::backward::Gradients;

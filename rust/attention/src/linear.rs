@@ -21,6 +21,7 @@ use corekit_base::real::Real;
 use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
+use crate::features::cache::MapCache;
 use crate::features::{FeatureMap, STATE_BYTES};
 use crate::heads::{Heads, HeadsMut};
 use crate::kernels::Computed;
@@ -66,8 +67,8 @@ pub struct LinearAttention<'a> {
     pub causal: bool,
     /// The map of queries and keys.
     pub map: FeatureMap,
-    /// Favor's matrix, if the caller has it.
-    pub matrix: Option<&'a [f64]>,
+    /// What the map is made of, if the caller keeps it.
+    pub cache: Option<&'a MapCache>,
     /// Whether outputs are divided by φ(q)·z.
     pub normalize: bool,
     /// The least that they are divided by.

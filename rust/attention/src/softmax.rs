@@ -144,7 +144,7 @@ impl SoftmaxAttention<'_> {
             cu_seqlens: self.cu_seqlens,
             initial: None,
             causal: self.causal,
-            matrix: None,
+            cache: None,
             map: FeatureMap::Identity,
             normalize: false,
             eps: 0.0,

@@ -3,11 +3,10 @@
 mod fast_step;
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use corekit_attention::{
-    Favor, FeatureMap, Gradients, Heads, HeadsMut, LinearAttention, LinearAttentionStep, Place,
-    SoftmaxAttention, State,
+    Favor, FeatureMap, Gradients, Heads, HeadsMut, LinearAttention, LinearAttentionStep, MapCache,
+    Place, SoftmaxAttention, State,
 };
 use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -32,36 +31,27 @@ fn length(operations: f64) -> Length {
 /// number.
 pub(crate) const LEAST_EPS: f64 = f32::MIN_POSITIVE as f64;
 
-/// Favor's matrix; `None` of other maps.
-type Matrix = Option<Arc<Vec<f64>>>;
-
 /// A feature map: what `corekit.attention` has as names and objects.
 #[pyclass(module = "corekit._core", name = "FeatureMap", frozen)]
 pub(crate) struct PyFeatureMap {
     map: FeatureMap,
-    /// Favor's matrix, for the size of heads that was last asked for: drawing it takes longer than
-    /// many a call.
-    matrix: Mutex<Option<(usize, Arc<Vec<f64>>)>>,
+    cache: MapCache,
 }
 
 impl PyFeatureMap {
-    fn matrix(&self, py: Python<'_>, key_dim: usize) -> PyResult<Matrix> {
-        let FeatureMap::Favor(favor) = self.map else {
-            return Ok(None);
+    /// Draws Favor's matrix for heads of that size, unless it is there: that can be cancelled, and a
+    /// call that is short otherwise needs no thread of its own for it.
+    fn draw(&self, py: Python<'_>, key_dim: usize) -> PyResult<()> {
+        let FeatureMap::Favor(favor) = &self.map else {
+            return Ok(());
         };
-        let kept = || self.matrix.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((size, matrix)) = &*kept()
-            && *size == key_dim
-        {
-            return Ok(Some(matrix.clone()));
+        if self.cache.kept_matrix(favor, key_dim).is_some() {
+            return Ok(());
         }
         let work = favor.n_features as f64 * (key_dim * key_dim) as f64 * 10.0;
-        let drawn = run(py, Some(1), length(work), None, |run| {
-            favor.projection(key_dim, run)
-        })?;
-        let matrix = Arc::new(drawn);
-        *kept() = Some((key_dim, matrix.clone()));
-        Ok(Some(matrix))
+        run(py, Some(1), length(work), None, |run| {
+            self.cache.matrix(favor, key_dim, run).map(drop)
+        })
     }
 }
 
@@ -89,7 +79,7 @@ impl PyFeatureMap {
         };
         Ok(Self {
             map,
-            matrix: Mutex::new(None),
+            cache: MapCache::default(),
         })
     }
 
@@ -108,13 +98,12 @@ impl PyFeatureMap {
         let py = x.py();
         let work = out.elements() as f64 * 100.0;
         let (_, [_, key_dim], _) = x.parts()?;
-        let matrix = self.matrix(py, key_dim)?;
+        self.draw(py, key_dim)?;
         #[allow(unsafe_code)]
         // SAFETY: as in `linear_attention`.
         let (x, out) = unsafe { (x.matrix()?, out.matrix_mut()?) };
         run(py, threads, length(work), None, |run| {
-            let matrix = matrix.as_ref().map(|rows| &rows[..]);
-            self.map.apply(matrix, &x, &out, scale, run)
+            self.map.apply(Some(&self.cache), &x, &out, scale, run)
         })
     }
 
@@ -125,9 +114,13 @@ impl PyFeatureMap {
         key_dim: usize,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
         load_numpy(py)?;
-        let (FeatureMap::Favor(favor), Some(rows)) = (self.map, self.matrix(py, key_dim)?) else {
+        let FeatureMap::Favor(favor) = &self.map else {
             return Err(invalid_argument("projection is of favor alone"));
         };
+        self.draw(py, key_dim)?;
+        let rows = run(py, Some(1), Length::Least, None, |run| {
+            self.cache.matrix(favor, key_dim, run)
+        })?;
         let rows = rows.to_vec().into_pyarray(py);
         rows.reshape([favor.n_features, key_dim])
     }
@@ -165,7 +158,6 @@ impl Options<'_> {
         q: &'a Array<'_>,
         k: &'a Array<'_>,
         v: &'a Array<'_>,
-        matrix: &'a Matrix,
     ) -> PyResult<LinearAttention<'a>> {
         // SAFETY: the caller's promise.
         unsafe {
@@ -187,7 +179,7 @@ impl Options<'_> {
                     .transpose()?,
                 causal: self.causal,
                 map: self.feature_map.get().map,
-                matrix: matrix.as_ref().map(|rows| &rows[..]),
+                cache: Some(&self.feature_map.get().cache),
                 normalize: self.normalize,
                 eps: self.eps,
                 scale: self.scale,
@@ -223,14 +215,14 @@ pub(crate) fn linear_attention<'py>(
     options: Options<'py>,
 ) -> PyResult<()> {
     let py = q.py();
-    let matrix = matrix_for(&options.feature_map, &q)?;
+    draw_for(&options.feature_map, &q)?;
     let work = options.work(&q, &v)?;
     #[allow(unsafe_code)]
     // SAFETY: the caller of this private module gives outputs that are writable, share no memory
     // with anything else and have no element twice; all arrays are kept alive by their handles.
     let (arguments, out, last) = unsafe {
         (
-            options.arguments(&q, &k, &v, &matrix)?,
+            options.arguments(&q, &k, &v)?,
             HeadsMut::new(place(&out, BTHD)?),
             r#final
                 .as_ref()
@@ -266,7 +258,7 @@ pub(crate) fn linear_attention_vjp<'py>(
     options: Options<'py>,
 ) -> PyResult<()> {
     let py = q.py();
-    let matrix = matrix_for(&options.feature_map, &q)?;
+    draw_for(&options.feature_map, &q)?;
     let work = 3.0 * options.work(&q, &v)?;
     #[allow(unsafe_code)]
     // SAFETY: as in `linear_attention`.
@@ -288,7 +280,7 @@ pub(crate) fn linear_attention_vjp<'py>(
             .map(|x| state(x, |place| Heads::new(place)))
             .transpose()?;
         (
-            options.arguments(&q, &k, &v, &matrix)?,
+            options.arguments(&q, &k, &v)?,
             heads(&dout, BTHD)?,
             dlast,
             to,
@@ -319,7 +311,7 @@ pub(crate) fn linear_attention_step<'py>(
     threads: Option<usize>,
 ) -> PyResult<()> {
     let py = q.py();
-    let matrix = matrix_for(feature_map, &q)?;
+    draw_for(feature_map, &q)?;
     #[allow(unsafe_code)]
     // SAFETY: as in `linear_attention`.
     let (arguments, out, last) = unsafe {
@@ -331,7 +323,7 @@ pub(crate) fn linear_attention_step<'py>(
                 .map(|x| token(x).map(|x| Heads::new(x)))
                 .transpose()?,
             map: feature_map.get().map,
-            matrix: matrix.as_ref().map(|rows| &rows[..]),
+            cache: Some(&feature_map.get().cache),
             normalize,
             eps,
             scale,
@@ -399,13 +391,13 @@ fn some<'a, 'py>(array: &'a Option<Array<'py>>) -> Option<&'a Array<'py>> {
     array.as_ref().filter(|array| array.elements() > 0)
 }
 
-/// The matrix of a map for the heads of `q`.
-fn matrix_for(map: &Bound<'_, PyFeatureMap>, q: &Array<'_>) -> PyResult<Matrix> {
+/// Draws what a map draws for the heads of `q`.
+fn draw_for(map: &Bound<'_, PyFeatureMap>, q: &Array<'_>) -> PyResult<()> {
     let key_dim = match q.ndim() {
         3 => q.parts::<3>()?.1[2],
         _ => q.parts::<4>()?.1[3],
     };
-    map.get().matrix(map.py(), key_dim)
+    map.get().draw(map.py(), key_dim)
 }
 
 /// The order of axes of an array that has time before heads.

@@ -128,7 +128,7 @@ impl LinearAttention<'_> {
         let kernels = T::kernels(run.level);
         let map = Features::<T>::new(
             &self.map,
-            self.matrix,
+            self.cache,
             sizes.key_dim,
             (self.scale, self.normalize),
             run,

@@ -133,7 +133,7 @@ pub(crate) fn forward<T: Computed>(
     let kernels = T::kernels(run.level);
     let map = Features::<T>::new(
         &arguments.map,
-        arguments.matrix,
+        arguments.cache,
         sizes.key_dim,
         (arguments.scale, arguments.normalize),
         run,

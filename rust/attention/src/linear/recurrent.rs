@@ -8,6 +8,7 @@ use corekit_base::run::Run;
 
 use super::{State, is_nothing, reciprocal};
 use crate::error::{Error, Result};
+use crate::features::cache::MapCache;
 use crate::features::{FeatureMap, Features, Side};
 use crate::heads::{Heads, HeadsMut};
 use crate::kernels::step::Step;
@@ -30,8 +31,8 @@ pub struct LinearAttentionStep<'a> {
     pub decay: Option<Heads<'a>>,
     /// The map of queries and keys.
     pub map: FeatureMap,
-    /// Favor's matrix, if the caller has it.
-    pub matrix: Option<&'a [f64]>,
+    /// What the map is made of, if the caller keeps it.
+    pub cache: Option<&'a MapCache>,
     /// Whether outputs are divided by φ(q)·z.
     pub normalize: bool,
     /// The least that they are divided by.
@@ -138,7 +139,7 @@ impl LinearAttentionStep<'_> {
         };
         let map = Features::<T>::new(
             &self.map,
-            self.matrix,
+            self.cache,
             key_dim,
             (self.scale, self.normalize),
             &run,

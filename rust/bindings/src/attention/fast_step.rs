@@ -168,7 +168,7 @@ pub(crate) fn linear_attention_step_fast(
                     .as_ref()
                     .map(|(array, last)| Heads::new(token(array, heads, *last))),
                 map,
-                matrix: None,
+                cache: None,
                 normalize,
                 eps,
                 scale: scale.unwrap_or_else(|| (key_dim as f64).powf(-0.5)),

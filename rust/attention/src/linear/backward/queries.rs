@@ -329,7 +329,7 @@ impl<T: Computed> Backward<'_, T> {
         n: usize,
     ) {
         let (Some(products), Prepared::Polynomial(polynomial)) =
-            (products, &self.call.map.prepared)
+            (products, &*self.call.map.prepared)
         else {
             return;
         };

@@ -51,9 +51,9 @@ impl<T: Computed> Worker<T> {
         let has_vector = call.arguments.has_vector_decay();
         let mut forward = chunk::Worker::new(kernels, map, chunk, v, has_vector)?;
         let mut scratch = Vec::new();
-        let needs_input = !matches!(map.prepared, Prepared::Rows(_));
+        let needs_input = !matches!(*map.prepared, Prepared::Rows(_));
         let inputs = if needs_input { d } else { 0 };
-        if let Prepared::Polynomial(polynomial) = &map.prepared {
+        if let Prepared::Polynomial(polynomial) = &*map.prepared {
             forward.products = Some(Tile::new(chunk, chunk)?);
             scratch = vec![T::ZERO; polynomial.scratch_len()];
         }

@@ -31,7 +31,7 @@ fn ours<E: Element>(
             cu_seqlens: case.cu_seqlens.as_deref(),
             initial: None,
             causal: case.causal,
-            matrix: None,
+            cache: None,
             map,
             normalize,
             eps: 0.5,
