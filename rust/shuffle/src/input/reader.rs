@@ -445,8 +445,8 @@ impl<'a> Reader<'a> {
         Ok(batch)
     }
 
-    /// A long record goes on: up to its delimiter, if that is in `bytes`. Then it is returned, and how
-    /// many bytes it and its delimiter took; else it goes on in the next turn.
+    /// A long record goes on: up to its delimiter, if that is in `bytes`. Then it is returned, and
+    /// how many bytes it and its delimiter took; else it goes on in the next turn.
     fn continue_long(
         &self,
         chain: &mut Chain,
