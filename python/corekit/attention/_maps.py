@@ -53,9 +53,10 @@ class Favor:
 
     Notes
     -----
-    A call is O(T m (D + V)). The matrix, 16 m D bytes in its forms, is kept for further
-    calls with heads of the size that came last. States hold features divided by exp(log_scale), and nothing
-    overflows, whatever the size of q and k. Decays must be one value a head.
+    A call is O(T m (D + V)). States hold features divided by exp(log_scale), and nothing
+    overflows, whatever the size of q and k. Decays must be one value a head. The matrix, in
+    its forms at least 16 m D bytes, is kept for further calls: of the 16 maps that were used
+    last, and for the size of heads that came last.
 
     References
     ----------
