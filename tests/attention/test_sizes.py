@@ -95,13 +95,14 @@ def test_a_long_sequence_changes_no_other_of_its_pack() -> None:
     q, k, v = random.random((3, 1, 300 + long, 1, 4)).astype(np.float32)
     cu_seqlens = [0, 100, 100 + long, 300 + long]
     decay = -random.random((1, 300 + long, 1)).astype(np.float32)
-    for options in ({}, {"decay": decay}):
+    both: list[dict[str, Any]] = [{}, {"decay": decay}]
+    for options in both:
         out = linear_attention(q, k, v, cu_seqlens=cu_seqlens, **options)
         gradients = linear_attention_vjp(q, k, v, v, cu_seqlens=cu_seqlens, **options)
         for first, last in pairwise(cu_seqlens):
             part = slice(first, last)
-            own = [x[:, part] for x in (q, k, v)]
-            by = {key: x[:, part] for key, x in options.items()}
+            own = q[:, part], k[:, part], v[:, part]
+            by: dict[str, Any] = {key: x[:, part] for key, x in options.items()}
             assert np.array_equal(out[:, part], linear_attention(*own, **by))
             separate = linear_attention_vjp(*own, own[2], **by)
             assert np.array_equal(gradients.k[:, part], separate.k)
