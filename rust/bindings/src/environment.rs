@@ -3,9 +3,10 @@
 //! Who reads it holds the interpreter, as Python does when it changes it.
 
 use std::env;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use corekit_base::simd::Level;
+use corekit_base::sync::lock;
 use corekit_base::threads;
 use pyo3::prelude::*;
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -87,7 +88,7 @@ fn usable() -> usize {
     let Ok(affinity) = sched_getaffinity(None) else {
         return count();
     };
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(&KNOWN);
     match *known {
         Some((of, count)) if of == affinity => count,
         _ => known.insert((affinity, count())).1,

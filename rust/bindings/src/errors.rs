@@ -6,6 +6,7 @@ use std::any::Any;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use corekit_base::sync::panic_text;
 use corekit_base::threads;
 use corekit_shuffle::Error;
 use pyo3::prelude::*;
@@ -131,10 +132,5 @@ pub(crate) fn no_thread() -> PyErr {
 
 /// The exception for a panic.
 pub(crate) fn internal(panic: &(dyn Any + Send)) -> PyErr {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned());
-    of_class("InternalError", &text)
+    of_class("InternalError", panic_text(panic))
 }

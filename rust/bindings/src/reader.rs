@@ -4,9 +4,10 @@
 //! interrupt never loses what was fetched.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use corekit_base::control::POLL;
+use corekit_base::sync::lock;
 use corekit_shuffle::{Batch, Wait};
 use numpy::{IntoPyArray, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -71,7 +72,7 @@ impl RecordReader {
 
 impl RecordReader {
     fn lock(&self) -> MutexGuard<'_, corekit_shuffle::RecordReader> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     fn is_at_home(&self) -> bool {
@@ -179,7 +180,7 @@ impl RecordIterator {
 
 impl RecordIterator {
     fn reader<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, RecordReader>> {
-        let present = || self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = || lock(&self.present);
         if let Some(reader) = &*present()
             && reader.get().is_usable()
         {
