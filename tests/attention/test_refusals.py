@@ -503,6 +503,8 @@ def test_states_of_a_step_that_cannot_be_changed() -> None:
     refused_everywhere([step], ValueError, "state.s", state=state_parts(s=turned))
     same = np.broadcast_to(np.zeros((1, H, D, V), np.float32), (B, H, D, V))
     refused_everywhere([step], ValueError, "state.s", state=state_parts(s=same))
+    odd = np.zeros(4 * B * H * D * V + 1, np.uint8)[1:].view(np.float32).reshape(B, H, D, V)
+    refused_everywhere([step], ValueError, "state.s", state=state_parts(s=odd))
     both = np.zeros(B * H * D * (V + 1), np.float32)
     shared = state_parts(
         s=both[: B * H * D * V].reshape(B, H, D, V),

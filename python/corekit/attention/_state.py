@@ -188,6 +188,11 @@ def refuse_unwritable(name: str, held: Held) -> None:
                 f"{name}.{field} must be contiguous in C order, got strides "
                 f"{part.values.strides} for shape {part.shape}"
             )
+        if not part.values.flags.aligned:
+            raise InvalidArgumentError(
+                f"{name}.{field} must be aligned to its elements, for it is changed in place, got "
+                f"one that begins {part.values.ctypes.data % part.values.itemsize} bytes after"
+            )
         arrays.refuse_unwritable(f"{name}.{field}", part)
         arrays.refuse_overlap(f"{name}.{field}", part, seen)
         seen[f"{name}.{field}"] = part.values

@@ -35,8 +35,8 @@ def linear_attention_step(
     Parameters
     ----------
     state : State
-        The state so far, from `linear_attention` or `State.zeros`; contiguous and writable.
-        It is updated.
+        The state so far, from `linear_attention` or `State.zeros`; contiguous, aligned and
+        writable. It is updated.
     q : array of shape (B, H, D)
         Queries, as in `linear_attention`.
     k : array of shape (B, H_kv, D)

@@ -146,11 +146,6 @@ impl<'a> HeadsMut<'a> {
         self.place.dtype
     }
 
-    /// The first element.
-    pub(crate) fn start(&self, batch: usize, head: usize) -> *mut u8 {
-        self.place.start(batch, head)
-    }
-
     /// The matrix of one head.
     pub fn at(&self, batch: usize, head: usize) -> MatrixMut<'a> {
         let place = &self.place;

@@ -5,6 +5,7 @@
 //! - [`moves`]: from arrays to tiles and panels, and back.
 //! - [`rows`]: arithmetic on rows.
 //! - [`decay`]: logarithms of decay, and what they weigh.
+//! - [`step`]: one token more.
 //! - [`gradient`]: what only gradients need.
 #![allow(unsafe_code)]
 
@@ -13,9 +14,9 @@ mod gradient;
 mod moves;
 mod products;
 mod rows;
+mod step;
 
 use super::rows::Rows;
-use super::step::Step;
 use super::{Computed, Kernels};
 use crate::tiles::{Panels, Tile};
 
@@ -63,15 +64,5 @@ impl<T: Computed> Kernels<T> {
             rows,
             columns,
         }
-    }
-
-    /// One token for one state: see [`step`].
-    ///
-    /// # Safety
-    /// As of the kernel.
-    // SAFETY: that is all it needs.
-    pub(crate) unsafe fn step(&self, x: &Step<T>) {
-        // SAFETY: the caller's promise.
-        unsafe { (self.step)(x) }
     }
 }

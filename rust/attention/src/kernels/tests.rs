@@ -445,7 +445,7 @@ fn steps<T: Computed>() {
                     out_stride: values,
                 };
                 // SAFETY: the vectors have the sizes that it says.
-                unsafe { kernels.step(&x) };
+                unsafe { (kernels.step)(&x) };
                 for c in 0..values {
                     for f in 0..features {
                         let kept = match decays {

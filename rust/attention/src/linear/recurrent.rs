@@ -1,9 +1,7 @@
 //! One token, in place: S = e^g S + φ(k) vᵀ, o = φ(q) S.
 
-use std::ptr;
-
 use corekit_base::aligned::Aligned;
-use corekit_base::array::Dtype;
+use corekit_base::array::{Dtype, MatrixMut};
 use corekit_base::run::Run;
 
 use super::{State, is_nothing, reciprocal};
@@ -11,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::features::cache::MapCache;
 use crate::features::{FeatureMap, Features, Side};
 use crate::heads::{Heads, HeadsMut};
-use crate::kernels::step::Step;
 use crate::kernels::{Computed, Kernels};
 use crate::tiles::{Tile, zeros};
 
@@ -51,6 +48,8 @@ struct Worker<T> {
     keys: Side<T>,
     values: Aligned<T>,
     decay: Aligned<T>,
+    /// Numbers of `decay` that are factors of the state: none, one, or one for each feature.
+    kept: usize,
     z: Aligned<T>,
     factors: Vec<T>,
     out: Tile<T>,
@@ -58,7 +57,6 @@ struct Worker<T> {
 
 impl<T: Computed> Worker<T> {
     fn new(map: &Features<T>, group: usize, value_dim: usize) -> Result<Self> {
-        // Without queries the kernel reads by one that is zeros, for nobody.
         let group = group.max(1);
         let numbers = |len: usize| zeros("a row", len.checked_add(64));
         Ok(Self {
@@ -66,6 +64,7 @@ impl<T: Computed> Worker<T> {
             keys: Side::of_rows(map, 1)?,
             values: numbers(value_dim)?,
             decay: numbers(map.count)?,
+            kept: 0,
             z: numbers(map.count)?,
             factors: vec![T::ZERO; group],
             out: Tile::of_rows(group, value_dim)?,
@@ -155,7 +154,7 @@ impl LinearAttentionStep<'_> {
                 for unit in units * task / tasks..units * (task + 1) / tasks {
                     let unit = if from_last { units - 1 - unit } else { unit };
                     let (batch, head) = (unit / key_heads, unit % key_heads);
-                    self.head(worker, &map, (batch, head, group), state, out, &run);
+                    self.head(worker, &map, (batch, head, group), state, out, &run)?;
                 }
                 Ok(())
             },
@@ -170,7 +169,7 @@ impl LinearAttentionStep<'_> {
         state: &State<HeadsMut>,
         out: &HeadsMut,
         run: &Run,
-    ) {
+    ) -> Result<()> {
         let kernels: &Kernels<T> = T::kernels(run.level);
         let (m, value_dim) = (map.count, self.v.shape()[3]);
         let (keys, queries) = (&mut worker.keys, &mut worker.queries);
@@ -181,89 +180,97 @@ impl LinearAttentionStep<'_> {
         }
         let values = &mut worker.values[..value_dim];
         self.v.at(batch, head).load_row(0, 0, values);
+        let log = self.keep(worker, kernels, m, (batch, head), state);
+        let keep = match worker.kept {
+            0 => None,
+            len => Some(&worker.decay[..len]),
+        };
+        let key = worker.keys.features.row(0);
+        if let Some(z) = state.z {
+            let (before, z) = (z.read_at(batch, head), z.at(batch, head));
+            let sums = &mut worker.z[..m];
+            before.load_row(0, 0, sums);
+            for (i, (z, k)) in sums.iter_mut().zip(key).enumerate() {
+                let factor = keep.map_or(T::ONE, |keep| keep[if keep.len() > 1 { i } else { 0 }]);
+                *z = *z * factor + *k;
+            }
+            z.store_row(0, 0, sums);
+        }
+        // A state without numbers gives zeros, which are there already.
+        if m > 0 && value_dim > 0 {
+            let block = state.s.at(batch, head).block(0..m, 0..value_dim);
+            let block = block.ok_or_else(|| {
+                Error::InvalidArgument(
+                    "a state must be dense and aligned, and of the type that is computed in".into(),
+                )
+            })?;
+            // Without queries the kernel reads by one that is zeros, for nobody.
+            let queries = (&worker.queries.features, group.max(1));
+            let values = &worker.values[..value_dim];
+            kernels.step(&block, (key, values), keep, queries, &mut worker.out);
+        }
+        if group > 0 {
+            let rows = out.across(batch, head * group, group);
+            self.give(worker, map, kernels, group, log, &rows);
+        }
+        Ok(())
+    }
 
-        // What the state keeps: nothing to do, one factor, or one for each feature.
-        let mut decay_step = 0;
-        let mut kept = false;
+    /// What the state keeps, to `worker.decay` and `worker.kept`; returns the state's new logarithm.
+    fn keep<T: Computed>(
+        &self,
+        worker: &mut Worker<T>,
+        kernels: &Kernels<T>,
+        m: usize,
+        (batch, head): (usize, usize),
+        state: &State<HeadsMut>,
+    ) -> T {
+        worker.kept = 0;
         worker.decay[0] = T::ZERO;
         if let Some(decay) = self.decay {
-            kept = true;
             let decay = decay.at(batch, head);
-            decay_step = usize::from(decay.columns() == m && m > 1);
-            let len = if decay_step == 1 { m } else { 1 };
-            decay.load_row(0, 0, &mut worker.decay[..len]);
+            worker.kept = if decay.columns() == m { m } else { 1 };
+            decay.load_row(0, 0, &mut worker.decay[..worker.kept]);
         }
         let mut log = T::ZERO;
         if let Some(log_scale) = state.log_scale {
             // S and z are divided by e^M; M = max(M + g, the key's logarithm).
-            kept = true;
+            worker.kept = worker.kept.max(1);
             let mut old = [T::ZERO];
             log_scale.read_at(batch, head).load_row(0, 0, &mut old);
             let before = old[0] + worker.decay[0];
-            let of_key = keys.logs[0];
+            let of_key = worker.keys.logs[0];
             log = if of_key <= before { before } else { of_key };
             worker.decay[0] = before + -log;
             let factor = T::of((of_key + -log).wide().exp());
-            kernels.scale_rows(&mut keys.features, m, &[factor]);
+            kernels.scale_rows(&mut worker.keys.features, m, &[factor]);
             log_scale.at(batch, head).store_row(0, 0, &[log]);
         }
-        if kept {
-            let len = if decay_step == 1 { m } else { 1 };
+        if worker.kept > 0 {
             let (from, to) = (&worker.decay, &mut worker.z);
-            kernels.exps(from, to, len);
-            worker.decay[..len].copy_from_slice(&worker.z[..len]);
+            kernels.exps(from, to, worker.kept);
+            worker.decay[..worker.kept].copy_from_slice(&worker.z[..worker.kept]);
         }
+        log
+    }
 
-        let key = keys.features.row(0);
-        if let Some(z) = state.z {
-            let (before, z) = (z.read_at(batch, head), z.at(batch, head));
-            before.load_row(0, 0, &mut worker.z[..m]);
-            for (i, z) in worker.z[..m].iter_mut().enumerate() {
-                let factor = if kept {
-                    worker.decay[i * decay_step]
-                } else {
-                    T::ONE
-                };
-                *z = *z * factor + key[i];
-            }
-            z.store_row(0, 0, &worker.z[..m]);
-        }
-        let start = state.s.start(batch, head).cast::<T>();
-        let step = Step {
-            s: start,
-            stride: value_dim,
-            features: m,
-            values: value_dim,
-            decay: if kept {
-                worker.decay.as_ptr()
-            } else {
-                ptr::null()
-            },
-            decay_step,
-            k: key.as_ptr(),
-            v: worker.values.as_ptr(),
-            q: queries.features.as_ptr(),
-            q_stride: queries.features.stride(),
-            queries: group.max(1),
-            out: worker.out.as_mut_ptr(),
-            out_stride: worker.out.stride(),
-        };
-        #[allow(unsafe_code)]
-        // SAFETY: the state is dense and of this type and shape, as `State` says and `run_in`
-        // checked; rows of the others have the sizes that were loaded.
-        unsafe {
-            kernels.step(&step);
-        }
-        if group == 0 {
-            return;
-        }
-        let out = out.across(batch, head * group, group);
+    /// Stores the outputs that were summed, normalised, with what was divided off them.
+    fn give<T: Computed>(
+        &self,
+        worker: &mut Worker<T>,
+        map: &Features<T>,
+        kernels: &Kernels<T>,
+        group: usize,
+        log: T,
+        out: &MatrixMut,
+    ) {
+        let queries = &worker.queries;
         let factors = &mut worker.factors[..group];
         if self.normalize {
-            kernels.dots(&queries.features, m, &worker.z, factors);
+            kernels.dots(&queries.features, map.count, &worker.z, factors);
         }
         for (query, factor) in factors.iter_mut().enumerate() {
-            let row = &mut worker.out.row_mut(query)[..value_dim];
+            let row = &mut worker.out.row_mut(query)[..out.columns()];
             let row_log = (queries.logs[query] + log).wide();
             if self.normalize {
                 let least = match map.is_stabilised() {
