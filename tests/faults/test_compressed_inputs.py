@@ -40,7 +40,7 @@ from faults.test_changed_input import (
 )
 from faults.test_file_errors import nobody
 from faults.test_file_errors import refused as refused_by_system
-from faults.test_system_calls import strace, traced
+from faults.tracing import needs_strace, traced
 from memory.frames import frame
 from reference import reference_shuffle
 
@@ -194,7 +194,7 @@ def test_without_permission(packed: Path, out: Path) -> None:
     assert out.read_bytes() == OLD
 
 
-@strace
+@needs_strace
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_that_cannot_be_read(packed: Path, out: Path, n: int) -> None:
     with traced(Job(packed, out), f"pread64:error=EIO:when={n}", on=packed) as run:

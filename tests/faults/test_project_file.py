@@ -14,13 +14,11 @@ import re
 import resource
 import signal
 import stat
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import numpy as np
@@ -39,6 +37,7 @@ from corekit.errors import (
 )
 from corekit.projection import SparseProjection
 from faults.runs import OLD, Ended, Forked, Job, siblings
+from faults.tracing import needs_strace, traced
 
 D, K, N = 300, 64, 3000
 X = np.random.default_rng(1).standard_normal((N, D)).astype(np.float32)
@@ -687,34 +686,10 @@ def test_an_input_that_is_only_looked_at(source: Path, out: Path) -> None:
 # Calls that fail.
 
 
-def traced(job: Job, injection: str, *, on: Path | None = None) -> Ended:
+def faulty(job: Job, injection: str, *, on: Path | None = None) -> Ended:
     """Run it while strace makes some of its system calls, or those on one file, fail."""
-    if which("strace") is None:
-        pytest.skip("strace is not installed")
-    calls = injection.partition(":")[0]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    run = Forked(job, before=lambda: signal.sigwait({signal.SIGUSR1}))
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    tracer = subprocess.Popen(
-        [
-            *("strace", "-f", "-o", os.devnull, "-p", str(run.pid)),
-            *("-e", f"trace={calls}", "-e", f"inject={injection}"),
-            *(() if on is None else ("-P", os.path.realpath(on))),
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert tracer.stderr is not None
-        said = tracer.stderr.readline()
-        if "attached" not in said:
-            run.kill()
-            pytest.skip(f"strace cannot trace here: {said}")
-        os.kill(run.pid, signal.SIGUSR1)
+    with traced(job, injection, on=on) as run:
         return run.wait()
-    finally:
-        run.kill()
-        tracer.communicate(timeout=20)
 
 
 FAULTS = [
@@ -730,16 +705,18 @@ FAULTS = [
 ]
 
 
+@needs_strace
 @pytest.mark.parametrize(("calls", "error", "when", "at"), FAULTS)
 def test_a_call_that_fails(
     source: Path, out: Path, calls: str, error: str, when: int, at: str
 ) -> None:
     # The run writes to nothing else: results of the test's process go another way.
-    ended = traced(Projecting(source, out), f"{calls}:error={error}:when={when}")
+    ended = faulty(Projecting(source, out), f"{calls}:error={error}:when={when}")
     failed(ended, getattr(errno, error), source if at == "source" else out)
     check(out, OLD)
 
 
+@needs_strace
 @pytest.mark.parametrize(
     ("calls", "error"),
     [
@@ -752,28 +729,31 @@ def test_a_call_that_fails(
     ],
 )
 def test_a_call_that_needs_no_success(source: Path, out: Path, calls: str, error: str) -> None:
-    ended = traced(Projecting(source, out), f"{calls}:error={error}:when=1")
+    ended = faulty(Projecting(source, out), f"{calls}:error={error}:when=1")
     assert ended.error is None, ended
     check(out)
 
 
+@needs_strace
 def test_a_file_system_without_unnamed_files(source: Path, out: Path) -> None:
     injection = "?openat:error=EOPNOTSUPP:when=1"
     # The first time that the directory is opened is for a file in it.
-    ended = traced(Projecting(source, out), injection, on=out.parent)
+    ended = faulty(Projecting(source, out), injection, on=out.parent)
     assert ended.error is None, ended
     check(out)
 
 
+@needs_strace
 def test_a_thread_that_cannot_be_started(source: Path, out: Path) -> None:
-    ended = traced(Projecting(source, out), "?clone,?clone3:error=EAGAIN:when=1")
+    ended = faulty(Projecting(source, out), "?clone,?clone3:error=EAGAIN:when=1")
     assert ended.error_class is OutOfMemoryError
     check(out, OLD)
 
 
+@needs_strace
 @pytest.mark.parametrize("calls", ["?link,?linkat", "?rename,?renameat,?renameat2", "fsync"])
 def test_killed_while_publishing(source: Path, out: Path, calls: str) -> None:
-    ended = traced(Projecting(source, out), f"{calls}:signal=SIGKILL:when=1")
+    ended = faulty(Projecting(source, out), f"{calls}:signal=SIGKILL:when=1")
     assert ended.status == -signal.SIGKILL
     assert out.read_bytes() == OLD
     assert len(siblings(out)) == (1 if "rename" in calls else len(siblings(out)))

@@ -42,7 +42,8 @@ from faults.runs import LINES, SMALL, SPILLING, Ended, Forked, Job, shuffled, un
 from faults.test_descriptors import few_files
 from faults.test_disk_full import largest_file, only_at_the_start
 from faults.test_file_errors import nobody, refused
-from faults.test_system_calls import RENAME, strace, traced
+from faults.test_system_calls import RENAME
+from faults.tracing import needs_strace, traced
 from reference import reference_shuffle
 
 MANIFEST = "out.manifest.json"
@@ -221,7 +222,7 @@ STEPS = [
 ]
 
 
-@strace
+@needs_strace
 @pytest.mark.parametrize(("calls", "n"), STEPS, ids=lambda v: str(v).split(",")[0].strip("?"))
 @pytest.mark.parametrize("how", ["killed", "EIO"])
 def test_a_step_that_fails(
@@ -247,7 +248,7 @@ def test_a_step_that_fails(
     check_the_next(SHARDS, source, place)
 
 
-@strace
+@needs_strace
 def test_killed_twice(disk: Path, source: Path, place: Path, old: Files) -> None:
     # In the middle of the new files, and then in the middle of those of the next run.
     for shards, n in [(6, 4), (9, 6)]:

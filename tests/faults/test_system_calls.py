@@ -12,23 +12,21 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
 
 from corekit.errors import CorekitError, FileError, OutOfMemoryError
-from faults.runs import LINES, OLD, RESCANNING, SPILLING, Ended, Forked, Job, siblings
+from faults.runs import LINES, OLD, RESCANNING, SPILLING, Ended, Job, siblings
 from faults.test_kills import check as check_killed
 from faults.test_kills import check_the_next
+from faults.tracing import needs_strace, traced
 from reference import reference_shuffle
 
-strace = pytest.mark.skipif(which("strace") is None, reason="strace is not installed")
-pytestmark = strace
+pytestmark = needs_strace
 
 FEW = LINES[: LINES.index(b"\n", 150_000) + 1]
 SHUFFLED = reference_shuffle([FEW], 1)
@@ -41,36 +39,6 @@ LINK = "?link,?linkat"
 POLL = "?poll,?ppoll"
 CLONE = "?clone,?clone3"
 CHMOD = "?fchmod"
-
-
-@contextmanager
-def traced(job: Job, injection: str, *, on: Path | None = None) -> Iterator[Forked]:
-    """A run whose system calls, or those on one file, strace tampers with from first to last."""
-    calls = injection.partition(":")[0]
-    # The run waits for a signal, which makes no difference to any call that is counted.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    run = Forked(job, before=lambda: signal.sigwait({signal.SIGUSR1}))
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    tracer = subprocess.Popen(
-        [
-            *("strace", "-f", "-o", os.devnull, "-p", str(run.pid)),
-            *("-e", f"trace={calls}", "-e", f"inject={injection}"),
-            *(() if on is None else ("-P", os.path.realpath(on))),
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert tracer.stderr is not None
-        said = tracer.stderr.readline()
-        if "attached" not in said:
-            run.kill()
-            pytest.skip(f"strace cannot trace here: {said}")
-        os.kill(run.pid, signal.SIGUSR1)
-        yield run
-    finally:
-        run.kill()
-        tracer.communicate(timeout=20)
 
 
 @dataclass(frozen=True)
