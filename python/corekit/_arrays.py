@@ -186,12 +186,12 @@ def _of_numpy(name: str, array: Array, wrap: Wrap, dtypes: Sequence[str]) -> Den
     plain = array if type(array) is np.ndarray else array.view(np.ndarray)
     if named not in dtypes:
         raise ArgumentTypeError(f"{name} must have a dtype of {_listed(dtypes)}, got {dtype}")
-    if named == "bfloat16":
-        return Dense(plain.view(np.uint16), "bfloat16", wrap)
     if not dtype.isnative:
         raise ArgumentTypeError(
             f"{name} must have the machine's byte order, got dtype {dtype.str!r}"
         )
+    if named == "bfloat16":
+        return Dense(plain.view(np.uint16), "bfloat16", wrap)
     return Dense(plain, named, wrap)
 
 
@@ -272,5 +272,7 @@ def _of_dlpack(name: str, given: Any, dtypes: Sequence[str]) -> Dense:
     try:
         array = np.from_dlpack(given)
     except (TypeError, ValueError, RuntimeError, BufferError):
-        array = np.asarray(given)
+        # It may be a copy, so that what is written to it could be lost.
+        array = np.asarray(given).view()
+        array.flags.writeable = False
     return _of_numpy(name, array, wrap, dtypes)

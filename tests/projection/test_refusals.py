@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -138,8 +139,12 @@ def test_matrices_of_a_wrong_type(kind: str) -> None:
             assert (out == 7).all()
 
 
-@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", ">f2", ">u2"])
-def test_bytes_in_another_order(dtype: str) -> None:
+@pytest.mark.parametrize(
+    "dtype",
+    [">f4", ">f8", ">i4", ">f2", ">u2", np.dtype(ml_dtypes.bfloat16).newbyteorder(">")],
+    ids=str,
+)
+def test_bytes_in_another_order(dtype: Any) -> None:
     for name, call, shape, output in calls("block-stack"):
         out = np.full(output, 7, np.float32)
         with pytest.raises(ArgumentTypeError, match=rf"^{name} must .*byte.*, got"):
