@@ -6,6 +6,7 @@ import math
 import numbers
 import operator
 import reprlib
+import sys
 from typing import SupportsIndex
 
 from corekit.errors import ArgumentTypeError, InvalidArgumentError
@@ -62,10 +63,16 @@ def real(name: str, value: object) -> float:
 
 
 def switch(name: str, value: object) -> bool:
-    """Return `value`, which must be a bool: what else counts as true is too often a mistake."""
-    if not isinstance(value, bool):
+    """Return `value`, which must be a bool: what else counts as true is too often a mistake.
+
+    NumPy's is taken, which comparisons of its numbers give.
+    """
+    if isinstance(value, bool):
+        return value
+    numpy = sys.modules.get("numpy")  # whoever has such a bool has loaded it
+    if numpy is None or not isinstance(value, numpy.bool_):
         raise wrong_type(name, "a bool", value)
-    return value
+    return bool(value)
 
 
 def exclusive(**options: object) -> None:

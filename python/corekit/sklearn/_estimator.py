@@ -164,7 +164,7 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         # Not `<= 0`, which NaN is not.
         if not real("eps", self.eps) > 0:
             raise InvalidArgumentError(f"eps must be above 0, got {self.eps!r}")
-        switch("compute_inverse_components", self.compute_inverse_components)
+        _checks.switch("compute_inverse_components", self.compute_inverse_components)
         _threads.count(self.threads)
 
     def _number_of_components(self, n_samples: int, n_features: int) -> int:
@@ -222,8 +222,3 @@ def real(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _checks.wrong_type(name, "a number", value)
     return float(value)
-
-
-def switch(name: str, value: object) -> bool:
-    """Return `value`, which must be a bool; a grid over an array brings NumPy's."""
-    return _checks.switch(name, bool(value) if isinstance(value, np.bool_) else value)

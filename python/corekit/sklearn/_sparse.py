@@ -10,9 +10,10 @@ import scipy.sparse
 import sklearn
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from corekit import _checks
 from corekit.errors import InvalidArgumentError
 from corekit.projection import SparseProjection
-from corekit.sklearn._estimator import _DTYPES, _FORMATS, RandomProjection, real, switch
+from corekit.sklearn._estimator import _DTYPES, _FORMATS, RandomProjection, real
 
 # How much of a sparse result is dense at a time.
 _BLOCK_BYTES = 16 << 20
@@ -137,7 +138,7 @@ class SparseRandomProjection(RandomProjection):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        switch("dense_output", self.dense_output)
+        _checks.switch("dense_output", self.dense_output)
         if isinstance(self.density, str):
             if self.density != "auto":
                 raise InvalidArgumentError(
