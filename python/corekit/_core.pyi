@@ -32,6 +32,7 @@ class _BuildInfo(TypedDict):
     profile: str
     target: str
     simd_level: str
+    simd_levels: list[str]
     available_threads: int
 
 @final

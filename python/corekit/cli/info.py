@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from corekit import _core, _memory, _size, _threads
+from corekit import _core, _memory, _simd, _size, _threads
 from corekit.cli import streams
 from corekit.cli.parser import Parser
 
@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> None:
         ("version", build["version"]),
         ("build", f"{build['profile']}, {build['target']}"),
         ("python", f"{platform.python_version()}, numpy {version('numpy')}"),
-        ("simd", build["simd_level"]),
+        ("simd", _simd.in_use()),
         ("threads", str(_threads.count(None))),
         (
             "memory limit",
