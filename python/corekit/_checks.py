@@ -62,6 +62,17 @@ def real(name: str, value: object) -> float:
     return number
 
 
+def fraction(name: str, value: object) -> float:
+    """Return `value` as a float, which must be above 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise wrong_type(name, "a number", value)
+    # Compared before it is rounded to a float, which not every int can be.
+    number = float(value) if 0 < value < 1 else 0.0
+    if not 0 < number < 1:
+        raise InvalidArgumentError(f"{name} must be above 0 and below 1, {given(value)}")
+    return number
+
+
 def switch(name: str, value: object) -> bool:
     """Return `value`, which must be a bool: what else counts as true is too often a mistake.
 
