@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from corekit.errors import ArgumentTypeError, InvalidArgumentError
+from corekit.errors import ArgumentTypeError, InvalidArgumentError, OutOfMemoryError
 from corekit.projection import SparseProjection, distortion
 from projection.formula import KINDS
 from projection.operators import data, make
@@ -97,6 +97,11 @@ def test_an_srht_has_no_more_rows_than_its_hadamard_matrix() -> None:
     refused(ValueError, "n_components", lambda: SparseProjection(20, 33, kind="srht", seed=1))
     assert SparseProjection(1, 1, kind="srht", seed=1).to_dense().shape == (1, 1)
     refused(ValueError, "n_components", lambda: SparseProjection(1, 2, kind="srht", seed=1))
+
+
+def test_an_srht_has_as_many_features_as_its_rows_have_numbers() -> None:
+    assert SparseProjection(2**32, 4, kind="srht", seed=1).n_features == 2**32
+    refused(ValueError, "n_features", lambda: SparseProjection(2**32 + 1, 4, kind="srht", seed=1))
 
 
 def calls(kind: str) -> list[tuple[str, Callable[..., Any], tuple[int, int], tuple[int, int]]]:
@@ -285,6 +290,12 @@ def test_matrices_that_no_memory_holds() -> None:
     projection = SparseProjection(2**40, 2**20, seed=1)
     with pytest.raises((InvalidArgumentError, MemoryError)):
         projection.to_dense()
+
+
+def test_entries_that_no_memory_holds() -> None:
+    pytest.importorskip("scipy.sparse")
+    with pytest.raises(OutOfMemoryError):
+        SparseProjection(2**47, 32, seed=1).to_csr()
 
 
 @pytest.mark.parametrize("form", ["csr", "csc"])
