@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> None:
 
     drawn = arguments.seed is None
     seed = _seed.draw() if drawn else arguments.seed
-    source = _file.open_source(arguments.input, None, None)
+    source = _file.open_source(arguments.input, None, arguments.dtype)
     try:
         projection = SparseProjection(
             source.shape[1],
@@ -64,6 +64,7 @@ def run(argv: Sequence[str]) -> None:
     projection.project_file(
         arguments.input,
         arguments.output,
+        dtype=arguments.dtype,
         memory_limit=arguments.memory_limit,
         threads=arguments.threads,
         progress=shows_progress(arguments),
@@ -80,6 +81,11 @@ def _parser() -> Parser:
     group = parser.add_argument_group("files")
     group.add_argument("input", metavar="INPUT.npy", help="the matrix, a row for each sample")
     group.add_argument("-o", "--output", metavar="OUTPUT.npy", help="where the projected rows go")
+    group.add_argument(
+        "--dtype",
+        choices=("bfloat16",),
+        help="what INPUT holds where NumPy has no name for it: two bytes, V2",
+    )
     group = parser.add_argument_group("matrix")
     group.add_argument(
         "-k",
@@ -153,22 +159,25 @@ def _explanation(
 ) -> str:
     """Return what the matrix does to distances, and what the run would take."""
     from corekit.projection import _file
+    from corekit.projection._variance import variances
 
     rows, columns = source.shape
     k = projection.n_components
     count = _threads.count(arguments.threads)
     work = _file.plan(source, k, arguments.memory_limit, count)
     seconds = projection._file_seconds(work, threads=work.threads)
-    # Achlioptas's density is the least that errs no more than a Gaussian matrix on any data.
-    more = " or more" if projection.density is not None and projection.density < 1 / 3 else ""
+    many, most = (variance**0.5 for variance in variances(projection))
+    more = f", up to {most:.4g} where few features differ" if most > many else ""
     table = {
         "input": f"{rows} x {columns} {source.dtype}, {_size.human(rows * source.row_bytes)}",
         "output": f"{rows} x {k} {work.result_dtype}, {_size.human(work.output_bytes)}",
         "matrix": repr(projection),
         "memory": f"{_size.human(work.memory_bytes)}, {work.block_rows} rows at a time",
         "threads": f"{work.threads}",
-        "time": f"about {seconds:.2g} s, by a trial on the first rows",
-        "distortion": f"{(2 / k) ** 0.5:.4f}, root mean square error of squared distances{more}",
+        "time": "not tried, as a row alone takes long"
+        if seconds is None
+        else f"about {seconds:.2g} s, by a trial on the first rows",
+        "distortion": f"{many:.4g}, root mean square error of squared distances{more}",
     }
     lines = [f"{label:<12}{text}\n" for label, text in table.items()]
     return "".join(lines + (_guarantees(rows, k) if rows >= 2 else []))

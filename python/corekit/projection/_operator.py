@@ -30,6 +30,9 @@ _MOST_FEATURES_OF_SRHT: Final = 2**32
 # Of a matrix that is written out.
 _ROWS_AT_ONCE: Final = 256
 
+# Of a row: entries of the matrix that its projection takes, and outputs.
+_MOST_TRIED: Final = 1 << 28
+
 _STACKS: Final = ("block-stack", "stack", "countsketch")
 
 
@@ -402,8 +405,15 @@ class SparseProjection:
         work = _file.plan(source, self.n_components, memory_limit, count)
         _file.run(work, self._block_projector(work.threads), destination, progress)
 
-    def _file_seconds(self, work: _file.FilePlan, *, threads: int) -> float:
-        """Estimate what `project_file` would take, by projecting the first rows."""
+    def _file_seconds(self, work: _file.FilePlan, *, threads: int) -> float | None:
+        """Estimate what `project_file` would take, by projecting the first rows.
+
+        None where a single row would take seconds.
+        """
+        d, k = self.shape[::-1]
+        entries = _power_of_two(d) if self.kind == "srht" else d * (self.column_nnz or k)
+        if entries + k > _MOST_TRIED:
+            return None
         return _file.seconds(work, self._block_projector(threads))
 
     def _block_projector(self, threads: int) -> Callable[[_arrays.Dense, _arrays.Dense], None]:
