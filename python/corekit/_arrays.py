@@ -70,6 +70,8 @@ def array(
         made = np.asarray(given)
     except (TypeError, ValueError):
         raise _checks.wrong_type(name, needed, given) from None
+    if made.dtype == object and made.ndim == 0:
+        raise _checks.wrong_type(name, needed, given)
     return _of_numpy(name, made, as_numpy, dtypes)
 
 

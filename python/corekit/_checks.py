@@ -66,8 +66,10 @@ def fraction(name: str, value: object) -> float:
     """Return `value` as a float, which must be above 0 and below 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise wrong_type(name, "a number", value)
-    # Compared before it is rounded to a float, which not every int can be.
-    number = float(value) if 0 < value < 1 else 0.0
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not 0 < number < 1:
         raise InvalidArgumentError(f"{name} must be above 0 and below 1, {given(value)}")
     return number

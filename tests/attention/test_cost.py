@@ -220,7 +220,7 @@ def test_layers_that_no_memory_holds(heads: int, dim: int, dtype: str) -> None:
 
 
 def test_numpys_bools_are_bools() -> None:
-    yes = np.float64(2) > np.float64(1)
+    yes: Any = np.float64(2) > np.float64(1)
     found = measure_crossover(heads=1, dim=4, lengths=[3], normalize=yes, causal=yes, threads=1)
     assert found.normalize is True
     assert found.causal is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -60,6 +61,7 @@ def failure(*arguments: Word, cwd: Path) -> str:
         (["--kind", "countsketch"], {"kind": "countsketch"}),
         (["--kind=iid"], {"kind": "iid"}),
         (["--kind=iid", "--density=0.1"], {"kind": "iid", "density": 0.1}),
+        (["--kind=iid", "--density=1/5"], {"kind": "iid", "density": 0.2}),
         (["--kind=srht"], {"kind": "srht"}),
         (["--kind=gaussian"], {"kind": "gaussian"}),
     ],
@@ -231,7 +233,7 @@ def test_help() -> None:
         (["x.npy", "-k", "8", "-o", ""], "-o/--output"),
         (["x.npy", "fortran.npy", "-k", "8", "-o", "y.npy"], "fortran.npy"),
         (["x.npy", "-k", "0", "-o", "y.npy"], "n_components must be at least 1"),
-        (["x.npy", "-k", "-1", "-o", "y.npy"], "-k"),
+        (["x.npy", "-k", "-1", "-o", "y.npy"], "must be a whole number, at least 0, got '-1'"),
         (["x.npy", "-k", "1.5", "-o", "y.npy"], "-k"),
         (["x.npy", "-k", "many", "-o", "y.npy"], "'many'"),
         (["x.npy", "-k", str(2**40), "-o", "y.npy"], "n_components must be"),
@@ -342,6 +344,19 @@ def test_standard_output_and_devices(folder: Path) -> None:
     assert done.stdout == (folder / "y.npy").read_bytes()
     assert run("project", "x.npy", "-k8", "--seed=1", "-o/dev/null", cwd=folder).returncode == 0
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_dash_is_a_standard_stream(folder: Path) -> None:
+    expected = project("x.npy", "-k8", "--seed=1", cwd=folder)
+    with (folder / "x.npy").open("rb") as file:
+        process = start("project", "-", "-k8", "--seed=1", "-o", "-", cwd=folder, stdin=file)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (0, b"")
+    assert np.array_equal(np.load(io.BytesIO(stdout)), expected)
+    assert sorted(os.listdir(folder)) == ["fortran.npy", "x.npy", "y.npy"]
+    # Standard input is a pipe here, which cannot be mapped.
+    line = failure("-", "-k8", "-o", "-", cwd=folder)
+    assert line == "corekit: /dev/stdin: must be a regular file, got a stream"
 
 
 def large(path: Path) -> None:

@@ -144,6 +144,19 @@ def test_matrices_of_a_wrong_type(kind: str) -> None:
             assert (out == 7).all()
 
 
+def test_what_is_no_array_is_shown() -> None:
+    projection = make("block-stack", D, K)
+    with pytest.raises(
+        ArgumentTypeError, match=r"^X must be a matrix, got <generator .*\(generator"
+    ):
+        projection.project(row for row in data(N, D))
+    with pytest.raises(ArgumentTypeError, match=r"^Y must be a matrix, got <function .*\(function"):
+        distortion(data(N, D), lambda rows: rows, seed=1)
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(ArgumentTypeError, match=r"^Y must be a dense array, got csr_array$"):
+        projection.adjoint(sparse.csr_array(data(N, K)))
+
+
 @pytest.mark.parametrize(
     "dtype",
     [">f4", ">f8", ">i4", ">f2", ">u2", np.dtype(ml_dtypes.bfloat16).newbyteorder(">")],

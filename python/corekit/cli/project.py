@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from corekit import _checks, _memory, _seed, _size, _threads
 from corekit.cli import streams
 from corekit.cli.parser import Parser, add_messages, shows_progress
-from corekit.cli.values import number, seed_number, usage
+from corekit.cli.values import number, seed_number, share, usage
 from corekit.errors import CorekitError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> None:
 
     drawn = arguments.seed is None
     seed = _seed.draw() if drawn else arguments.seed
-    source = _file.open_source(arguments.input, None, arguments.dtype)
+    source = _file.open_source(_named(arguments.input, "/dev/stdin"), None, arguments.dtype)
     try:
         projection = SparseProjection(
             source.shape[1],
@@ -62,8 +62,8 @@ def run(argv: Sequence[str]) -> None:
     if drawn and not arguments.quiet:
         streams.say(f"corekit: seed {seed}")
     projection.project_file(
-        arguments.input,
-        arguments.output,
+        source.path,
+        _named(arguments.output, "/dev/stdout"),
         dtype=arguments.dtype,
         memory_limit=arguments.memory_limit,
         threads=arguments.threads,
@@ -79,8 +79,17 @@ def _parser() -> Parser:
         epilog=_EPILOG,
     )
     group = parser.add_argument_group("files")
-    group.add_argument("input", metavar="INPUT.npy", help="the matrix, a row for each sample")
-    group.add_argument("-o", "--output", metavar="OUTPUT.npy", help="where the projected rows go")
+    group.add_argument(
+        "input",
+        metavar="INPUT.npy",
+        help="the matrix, a row for each sample; - for a file that standard input is",
+    )
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="OUTPUT.npy",
+        help="where the projected rows go; - for standard output",
+    )
     group.add_argument(
         "--dtype",
         choices=("bfloat16",),
@@ -110,7 +119,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--density",
         metavar="P",
-        type=float,
+        type=share,
         help="probability of an entry to be non-zero, for --kind=iid (default: 1/3)",
     )
     group.add_argument(
@@ -148,6 +157,10 @@ def _check(parser: Parser, arguments: argparse.Namespace) -> None:
         parser.error("the following arguments are required: -o/--output")
     if arguments.output == "":
         parser.error("-o/--output must be a path, got an empty one")
+
+
+def _named(path: str, standard: str) -> str:
+    return standard if path == "-" else path
 
 
 def _count(name: str) -> Callable[[str], int]:

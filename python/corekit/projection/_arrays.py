@@ -49,6 +49,8 @@ def result_dtype(dtype: str) -> str:
 
 def dense(name: str, given: Any) -> Dense:
     """Return the matrix `given`, without a copy unless it is no array at all."""
+    if is_sparse(given):
+        raise ArgumentTypeError(f"{name} must be a dense array, got {type(given).__name__}")
     found = _arrays.array(name, given, needed="a matrix")
     if found.values.ndim != 2:
         raise InvalidArgumentError(

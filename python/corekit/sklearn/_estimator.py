@@ -6,6 +6,7 @@ None of scikit-learn's projection classes is an ancestor. Theirs store the matri
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -27,6 +28,9 @@ from corekit.sklearn._inverse import MinimumNorm
 
 _DTYPES = [np.float64, np.float32]
 _FORMATS = ["csr", "csc"]
+
+# Whose lines lie between a caller's and a warning; pipelines call by joblib.
+_INNER = ("corekit", "sklearn", "joblib")
 
 # Made on demand from what was fitted, and made again after unpickling.
 _DERIVED = ("components_", "_minimum_norm")
@@ -171,12 +175,11 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if self.n_components != "auto":
             number = int(self.n_components)
             if number > n_features:
-                warnings.warn(
+                warn(
                     "The number of components is higher than the number of features: "
                     f"n_features < n_components ({n_features} < {number}). "
                     "The dimensionality of the problem will not be reduced.",
                     DataDimensionalityWarning,
-                    stacklevel=3,
                 )
             return number
         number = int(johnson_lindenstrauss_min_dim(n_samples, eps=self.eps))
@@ -215,6 +218,14 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.sparse = True
         return tags
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn about the caller's line, through whichever of scikit-learn's methods it came."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _INNER:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def real(name: str, value: object) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import scipy.sparse
@@ -13,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from corekit import _checks
 from corekit.errors import InvalidArgumentError
 from corekit.projection import SparseProjection
-from corekit.sklearn._estimator import _DTYPES, _FORMATS, RandomProjection, real
+from corekit.sklearn._estimator import _DTYPES, _FORMATS, RandomProjection, real, warn
 
 # How much of a sparse result is dense at a time.
 _BLOCK_BYTES = 16 << 20
@@ -181,11 +180,10 @@ def _container(csr: Any) -> Any:
 
 def _warn_of_lost_features(density: float, n_components: int) -> None:
     lost = (1 - density) ** n_components
-    warnings.warn(
+    warn(
         f"density={density:g} gives each feature {density * n_components:.2g} of the "
         f"{n_components} components on average, so that {lost:.0%} of the features are lost "
         "altogether and distances between sparse samples are distorted; a density of at "
         f'least {1 / n_components:g}, or "auto", keeps every feature',
         UserWarning,
-        stacklevel=4,
     )
