@@ -71,6 +71,8 @@ def array(
         made = np.asarray(given)
     except (TypeError, ValueError):
         raise _checks.wrong_type(name, needed, given) from None
+    if made.dtype == object and made.ndim == 0:
+        raise _checks.wrong_type(name, needed, given)
     return _of_numpy(name, made, as_numpy, dtypes)
 
 
@@ -189,12 +191,12 @@ def _of_numpy(name: str, array: Array, wrap: Wrap, dtypes: Sequence[str]) -> Den
     plain = array if type(array) is np.ndarray else array.view(np.ndarray)
     if named not in dtypes:
         raise ArgumentTypeError(f"{name} must have a dtype of {_listed(dtypes)}, got {dtype}")
-    if named == "bfloat16":
-        return Dense(plain.view(np.uint16), "bfloat16", wrap)
     if not dtype.isnative:
         raise ArgumentTypeError(
             f"{name} must have the machine's byte order, got dtype {dtype.str!r}"
         )
+    if named == "bfloat16":
+        return Dense(plain.view(np.uint16), "bfloat16", wrap)
     return Dense(plain, named, wrap)
 
 
@@ -275,5 +277,7 @@ def _of_dlpack(name: str, given: Any, dtypes: Sequence[str]) -> Dense:
     try:
         array = np.from_dlpack(given)
     except (TypeError, ValueError, RuntimeError, BufferError):
-        array = np.asarray(given)
+        # It may be a copy, so that what is written to it could be lost.
+        array = np.asarray(given).view()
+        array.flags.writeable = False
     return _of_numpy(name, array, wrap, dtypes)

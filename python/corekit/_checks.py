@@ -6,6 +6,7 @@ import math
 import numbers
 import operator
 import reprlib
+import sys
 from typing import SupportsIndex
 
 from corekit.errors import ArgumentTypeError, InvalidArgumentError
@@ -61,11 +62,30 @@ def real(name: str, value: object) -> float:
     return number
 
 
+def fraction(name: str, value: object) -> float:
+    """Return `value` as a float, which must be above 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise wrong_type(name, "a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not 0 < number < 1:
+        raise InvalidArgumentError(f"{name} must be above 0 and below 1, {given(value)}")
+    return number
+
+
 def switch(name: str, value: object) -> bool:
-    """Return `value`, which must be a bool: what else counts as true is too often a mistake."""
-    if not isinstance(value, bool):
+    """Return `value`, which must be a bool: what else counts as true is too often a mistake.
+
+    NumPy's is taken, which comparisons of its numbers give.
+    """
+    if isinstance(value, bool):
+        return value
+    numpy = sys.modules.get("numpy")  # whoever has such a bool has loaded it
+    if numpy is None or not isinstance(value, numpy.bool_):
         raise wrong_type(name, "a bool", value)
-    return value
+    return bool(value)
 
 
 def exclusive(**options: object) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "permutation",
     "shuffle_plan",
     "shuffle_run",
+    "simd_level",
     "softmax_attention",
     "split_records",
 ]
@@ -40,6 +41,7 @@ class _BuildInfo(TypedDict):
     profile: str
     target: str
     simd_level: str
+    simd_levels: list[str]
     available_threads: int
 
 @final
@@ -144,6 +146,7 @@ def softmax_attention(
 ) -> None: ...
 def build_info() -> _BuildInfo: ...
 def default_threads() -> int: ...
+def simd_level() -> str: ...
 def are_plain(read: tuple[object, ...], written: tuple[object, ...]) -> bool: ...
 def may_overlap(array: npt.NDArray[Any], *others: npt.NDArray[Any]) -> bool: ...
 def chi_square_log_tails(n_components: int, eps: float) -> tuple[float, float]: ...

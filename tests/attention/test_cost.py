@@ -14,7 +14,7 @@ import pytest
 
 from corekit.attention import ExponentialLimit, Favor, Taylor, cost
 from corekit.attention.cost import CrossoverReport, Layer, measure_crossover
-from corekit.errors import ArgumentTypeError, InvalidArgumentError
+from corekit.errors import ArgumentTypeError, InvalidArgumentError, OutOfMemoryError
 
 SHAPES = [(1, 1), (1, 64), (12, 64), (16, 128), (3, 7)]
 
@@ -203,3 +203,24 @@ def test_a_plot(report: CrossoverReport, tmp_path: Path) -> None:
 def test_lengths_to_measure(lengths: list[int]) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^lengths must .*, got "):
         measure_crossover(lengths=lengths)
+
+
+def test_what_is_no_sequence_of_lengths() -> None:
+    wrong: Any
+    for wrong in (5, "16", [1.5]):
+        with pytest.raises(ArgumentTypeError, match=r"^lengths must .*, got "):
+            measure_crossover(lengths=wrong)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(("heads", "dim"), [(10**8, 10**6), (2**62, 1), (2**70, 1)])
+def test_layers_that_no_memory_holds(heads: int, dim: int, dtype: str) -> None:
+    with pytest.raises(OutOfMemoryError):
+        measure_crossover(heads=heads, dim=dim, lengths=[16], dtype=dtype)
+
+
+def test_numpys_bools_are_bools() -> None:
+    yes: Any = np.float64(2) > np.float64(1)
+    found = measure_crossover(heads=1, dim=4, lengths=[3], normalize=yes, causal=yes, threads=1)
+    assert found.normalize is True
+    assert found.causal is True

@@ -111,6 +111,7 @@ WRONG_TYPES: list[Any] = [
     object,
     "M8[s]",
     ">f4",
+    np.dtype(ml_dtypes.bfloat16).newbyteorder(">"),
 ]
 
 
@@ -481,6 +482,9 @@ def test_parts_of_a_state_that_are_missing() -> None:
         [whole, vjp], ValueError, "initial_state.log_scale", initial_state=state, **favor
     )
     refused_everywhere([step], ValueError, "state.log_scale", state=state, **favor)
+    # Where there is a Favor map, it is not what is missing.
+    with pytest.raises(InvalidArgumentError, match=r"^dstate.log_scale must be None in a gradient"):
+        vjp(dstate=State.zeros(B, H, D, V, **favor), **favor)
     short = state_parts(z=np.zeros((B, H, D - 1), np.float32))
     refused_everywhere([step], ValueError, "state.z", state=short, normalize=True)
 

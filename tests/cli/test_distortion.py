@@ -92,9 +92,15 @@ def test_files_that_are_no_arrays_are_named(folder: Path) -> None:
     assert failure(".", "y.npy", cwd=folder).startswith("corekit: .: is not a regular file")
     os.mkfifo(folder / "pipe")
     assert "not a regular file" in failure("pipe", "y.npy", cwd=folder)
-    for length in (0, 5, 50, 1000):
+    for length, says in (
+        (0, "is not a .npy file"),
+        (5, "is not a .npy file"),
+        (50, "ends within its header"),
+        (1000, "is not a .npy file that NumPy can map"),
+    ):
         (folder / "cut.npy").write_bytes((folder / "x.npy").read_bytes()[:length])
-        assert failure("cut.npy", "y.npy", cwd=folder).startswith("corekit: cut.npy: is not a .npy")
+        line = failure("cut.npy", "y.npy", cwd=folder)
+        assert line.startswith(f"corekit: cut.npy: {says}")
     np.save(folder / "objects.npy", np.array([[None]]), allow_pickle=True)
     assert "objects.npy: is not" in failure("objects.npy", "y.npy", cwd=folder)
 

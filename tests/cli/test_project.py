@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from numpy.lib import format as npy
@@ -59,6 +61,7 @@ def failure(*arguments: Word, cwd: Path) -> str:
         (["--kind", "countsketch"], {"kind": "countsketch"}),
         (["--kind=iid"], {"kind": "iid"}),
         (["--kind=iid", "--density=0.1"], {"kind": "iid", "density": 0.1}),
+        (["--kind=iid", "--density=1/5"], {"kind": "iid", "density": 0.2}),
         (["--kind=srht"], {"kind": "srht"}),
         (["--kind=gaussian"], {"kind": "gaussian"}),
     ],
@@ -93,6 +96,17 @@ def test_a_drawn_seed_is_said_and_gives_the_same_again(folder: Path) -> None:
     assert np.array_equal(project("x.npy", "-k8", "--seed", found[1], cwd=folder), Y)
     other = run("project", "x.npy", "-k", "8", "-o", "y.npy", cwd=folder)
     assert error_lines(other) != [line]
+
+
+def test_bfloat16(folder: Path) -> None:
+    narrow = X.astype(ml_dtypes.bfloat16)
+    np.save(folder / "narrow.npy", narrow)
+    Y = project("narrow.npy", "-k8", "--seed=1", "--dtype=bfloat16", cwd=folder)
+    expected = SparseProjection(100, 8, seed=1).project(narrow)
+    assert Y.tobytes() == expected.tobytes()
+    line = failure("narrow.npy", "-k8", "-o", "y.npy", cwd=folder)
+    assert "narrow.npy must hold floats or integers" in line
+    assert "bfloat16" in line
 
 
 def test_quiet_says_nothing(folder: Path) -> None:
@@ -153,6 +167,35 @@ def test_explain(folder: Path) -> None:
     assert (folder / "y.npy").read_bytes() == OLD
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["-k128", "--kind=srht"], "0"),
+        (["-k100", "--kind=gaussian"], "0.1414"),
+        (["-k100"], "0.1424"),
+        (["-k100", "--kind=iid"], "0.1414"),
+        (["-k100", "--kind=iid", "--density=0.01"], "0.1414"),
+    ],
+    ids=str,
+)
+def test_explain_knows_the_law(folder: Path, options: list[str], expected: str) -> None:
+    done = run("project", "x.npy", *options, "--explain", cwd=folder)
+    told = table(done.stdout.decode())["distortion"]
+    assert told.startswith(f"{expected}, root mean square error of squared distances")
+    assert ("up to 0.995 where few features differ" in told) == ("--density=0.01" in options)
+
+
+@pytest.mark.parametrize("kind", ["block-stack", "iid"])
+def test_explain_tries_no_row_that_takes_long(folder: Path, kind: str) -> None:
+    # No memory is taken, whatever the limit is.
+    words = ("-k", str(10**9), "--kind", kind, "--memory-limit=64TiB", "--explain")
+    started = time.monotonic()
+    done = run("project", "x.npy", *words, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert table(done.stdout.decode())["time"].startswith("not tried")
+    assert time.monotonic() - started < PATIENCE / 2
+
+
 def test_explain_keeps_to_the_limit(folder: Path) -> None:
     done = run("project", "x.npy", "-k64", "--explain", "--memory-limit=32MiB", cwd=folder)
     size, _, _ = table(done.stdout.decode())["memory"].partition(" MiB")
@@ -174,7 +217,7 @@ def test_help() -> None:
     text = done.stdout.decode()
     assert text.startswith("usage: corekit project INPUT.npy -o OUTPUT.npy -k K")
     options = (
-        "-o --output -k --n-components --kind --column-nnz --density --seed --memory-limit "
+        "-o --output --dtype -k --n-components --kind --column-nnz --density --seed --memory-limit "
         "--threads --explain --progress --no-progress --quiet"
     )
     assert [option for option in options.split() if option not in text] == []
@@ -190,7 +233,7 @@ def test_help() -> None:
         (["x.npy", "-k", "8", "-o", ""], "-o/--output"),
         (["x.npy", "fortran.npy", "-k", "8", "-o", "y.npy"], "fortran.npy"),
         (["x.npy", "-k", "0", "-o", "y.npy"], "n_components must be at least 1"),
-        (["x.npy", "-k", "-1", "-o", "y.npy"], "-k"),
+        (["x.npy", "-k", "-1", "-o", "y.npy"], "must be a whole number, at least 0, got '-1'"),
         (["x.npy", "-k", "1.5", "-o", "y.npy"], "-k"),
         (["x.npy", "-k", "many", "-o", "y.npy"], "'many'"),
         (["x.npy", "-k", str(2**40), "-o", "y.npy"], "n_components must be"),
@@ -301,6 +344,19 @@ def test_standard_output_and_devices(folder: Path) -> None:
     assert done.stdout == (folder / "y.npy").read_bytes()
     assert run("project", "x.npy", "-k8", "--seed=1", "-o/dev/null", cwd=folder).returncode == 0
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_dash_is_a_standard_stream(folder: Path) -> None:
+    expected = project("x.npy", "-k8", "--seed=1", cwd=folder)
+    with (folder / "x.npy").open("rb") as file:
+        process = start("project", "-", "-k8", "--seed=1", "-o", "-", cwd=folder, stdin=file)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (0, b"")
+    assert np.array_equal(np.load(io.BytesIO(stdout)), expected)
+    assert sorted(os.listdir(folder)) == ["fortran.npy", "x.npy", "y.npy"]
+    # Standard input is a pipe here, which cannot be mapped.
+    line = failure("-", "-k8", "-o", "-", cwd=folder)
+    assert line == "corekit: /dev/stdin: must be a regular file, got a stream"
 
 
 def large(path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import corekit
 from command import error_lines, run
+from corekit import _core
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,16 @@ def test_info_says_what_a_run_would_use() -> None:
     rows = {line[:14].strip(): line[14:] for line in done.stdout.decode().splitlines()}
     assert rows["version"] == corekit.__version__
     assert rows["threads"] == "7"
-    assert rows["simd"]
+    assert rows["simd"] == _core.build_info()["simd_level"]
     assert rows["build"]
     assert "iB" in rows["memory limit"]
+
+
+def test_info_knows_a_level_that_was_lowered() -> None:
+    for level in _core.build_info()["simd_levels"]:
+        done = run("info", env={"COREKIT_SIMD": level})
+        assert f"simd          {level}\n" in done.stdout.decode()
+    done = run("info", env={"COREKIT_SIMD": "avx9"})
+    assert (done.returncode, done.stdout) == (1, b"")
+    (line,) = error_lines(done)
+    assert "COREKIT_SIMD must be a level that this machine has" in line

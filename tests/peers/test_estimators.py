@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,20 @@ def test_the_number_of_components(kind: Any) -> None:
         kind().fit(X[:1])
     with pytest.warns(DataDimensionalityWarning, match=r"n_features < n_components \(200 < 201\)"):
         kind(201).fit(X)
+
+
+@BOTH
+@pytest.mark.parametrize("way", ["fit", "fit_transform", "pipeline"])
+def test_warnings_are_of_the_callers_line(kind: Any, way: str) -> None:
+    X = normal(4, 9)
+    options = {"density": 0.01} if kind is SparseRandomProjection else {}
+    projection = kind(10, **options)
+    call = make_pipeline(projection).fit if way == "pipeline" else getattr(projection, way)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(X)
+    assert len(caught) == (2 if options else 1)
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 @BOTH

@@ -90,6 +90,25 @@ def test_into_an_output_with_dlpack() -> None:
         assert same(out.values, call(X))
 
 
+class Copied(Tensor):
+    """An array that cannot be lent, only copied: there is nothing to write to."""
+
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError("this type is none of DLPack's")
+
+    def __array__(self, *_: Any, **__: Any) -> Array:
+        return self.values.copy()
+
+
+def test_an_output_that_would_be_a_copy_is_refused() -> None:
+    for call, X in pairs(make("block-stack", D, K)):
+        assert same(call(Copied(X)).values, call(X))
+        out = Copied(np.full_like(call(X), 7))
+        with pytest.raises(InvalidArgumentError, match=r"^out must be writable, got"):
+            call(X, out=out)
+        assert (out.values == 7).all()
+
+
 def test_an_output_of_numpy_for_another_input() -> None:
     for call, X in pairs(make("block-stack", D, K)):
         out = np.full_like(call(X), 7)

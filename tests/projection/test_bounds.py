@@ -408,8 +408,8 @@ def test_values_that_are_refused(
         (1e6, {}, "n_samples must be an int, got 1000000.0 (float)"),
         (True, {}, "n_samples must be an int, got True (bool)"),
         (9, {"pairs": 2.0}, "pairs must be an int, got 2.0 (float)"),
-        (9, {"failure": "0.1"}, "failure must be a float, got '0.1' (str)"),
-        (9, {"quantile": True}, "quantile must be a float, got True (bool)"),
+        (9, {"failure": "0.1"}, "failure must be a number, got '0.1' (str)"),
+        (9, {"quantile": True}, "quantile must be a number, got True (bool)"),
         (9, {"bound": None}, "bound must be a str, got None (NoneType)"),
         (9, {"target": 1}, "target must be a str, got 1 (int)"),
     ],
@@ -442,7 +442,7 @@ def test_eps_out_of_range(eps: float) -> None:
 @pytest.mark.parametrize("eps", ["0.1", None, True, 0.1j, np.array([0.1, 0.2])])
 def test_eps_of_another_type(eps: Any) -> None:
     for call in REFUSING_EPS:
-        with pytest.raises(ArgumentTypeError, match="eps must be a float, got"):
+        with pytest.raises(ArgumentTypeError, match="eps must be a number, got"):
             call(eps)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from numpy.lib import format as npy
@@ -160,6 +161,28 @@ def test_raw_files_of_bfloat16(tmp_path: Path) -> None:
     found = np.fromfile(tmp_path / "y", np.uint16).reshape(101, 20)
     # Zeros may differ in sign.
     assert ((found == rounded) | ((found | rounded) & 0x7FFF == 0)).all()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_bfloat16_of_numpys_files(tmp_path: Path, order: Any) -> None:
+    # NumPy has no name for it and stores two bytes, which only the caller can tell.
+    X = np.asarray(data(101, 37).astype(ml_dtypes.bfloat16), order=order)
+    source, out = saved(tmp_path, X), tmp_path / "y.npy"
+    projection = make("block-stack", 37, 20)
+    for given in ("bfloat16", ml_dtypes.bfloat16):
+        projection.project_file(source, out, dtype=given)
+        np.save(tmp_path / "expected.npy", projection.project(X))
+        assert out.read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+def test_what_is_no_bfloat16_of_numpys_files(tmp_path: Path, out: Path) -> None:
+    swapped = np.dtype(ml_dtypes.bfloat16).newbyteorder(">")
+    for X in (data(9, 20), data(9, 20, "float16"), data(9, 20).astype(swapped)):
+        source = saved(tmp_path, X)
+        says = f"{source} must hold bfloat16 as numpy.save writes it, '<V2', got"
+        refused(ArgumentTypeError, says, source, out, dtype="bfloat16")
+    source = saved(tmp_path, data(9, 20).astype(ml_dtypes.bfloat16))
+    refused(ArgumentTypeError, f"{source} must hold floats or integers", source, out)
 
 
 def test_raw_files_of_no_rows(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,27 @@ def test_it_cannot_be_changed(name: str) -> None:
     assert projection == make("block-stack", 10, 9)
 
 
+def test_it_is_made_once() -> None:
+    projection = make("block-stack", 10, 9)
+    with pytest.raises(AttributeError):
+        SparseProjection.__init__(projection, 11, 8, seed=2)
+    assert projection == make("block-stack", 10, 9)
+
+
+class Halved(SparseProjection):
+    """A class with a constructor of its own."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features, n_features // 2, kind="iid", density=0.25, seed=3)
+
+
+def test_copies_of_a_derived_class_are_of_it() -> None:
+    projection = Halved(20)
+    for twin in (copy.copy(projection), pickle.loads(pickle.dumps(projection))):
+        assert type(twin) is Halved
+        assert twin == projection
+
+
 @pytest.mark.parametrize("kind", ["iid", "countsketch", "gaussian", "srht"])
 def test_column_nnz_has_no_meaning(kind: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^column_nnz must .*got") as caught:
@@ -211,6 +233,8 @@ def test_numpys_numbers_are_numbers() -> None:
     }
     half: Any = np.float32(0.5)
     assert make("iid", 10, 9, density=half) == make("iid", 10, 9, density=0.5)
+    third: Any = Fraction(1, 3)
+    assert make("iid", 10, 9, density=third) == make("iid", 10, 9)
 
 
 def test_large_shapes_cost_nothing() -> None:

@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from corekit.errors import ArgumentTypeError, InvalidArgumentError
-from corekit.projection import SparseProjection
+from corekit.errors import ArgumentTypeError, InvalidArgumentError, OutOfMemoryError
+from corekit.projection import SparseProjection, distortion
 from projection.formula import KINDS
 from projection.operators import data, make
 
@@ -98,6 +99,11 @@ def test_an_srht_has_no_more_rows_than_its_hadamard_matrix() -> None:
     refused(ValueError, "n_components", lambda: SparseProjection(1, 2, kind="srht", seed=1))
 
 
+def test_an_srht_has_as_many_features_as_its_rows_have_numbers() -> None:
+    assert SparseProjection(2**32, 4, kind="srht", seed=1).n_features == 2**32
+    refused(ValueError, "n_features", lambda: SparseProjection(2**32 + 1, 4, kind="srht", seed=1))
+
+
 def calls(kind: str) -> list[tuple[str, Callable[..., Any], tuple[int, int], tuple[int, int]]]:
     """Give each call: the name of its matrix, itself, the matrix's shape and the output's."""
     projection = make(kind, D, K)
@@ -138,8 +144,25 @@ def test_matrices_of_a_wrong_type(kind: str) -> None:
             assert (out == 7).all()
 
 
-@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", ">f2", ">u2"])
-def test_bytes_in_another_order(dtype: str) -> None:
+def test_what_is_no_array_is_shown() -> None:
+    projection = make("block-stack", D, K)
+    with pytest.raises(
+        ArgumentTypeError, match=r"^X must be a matrix, got <generator .*\(generator"
+    ):
+        projection.project(row for row in data(N, D))
+    with pytest.raises(ArgumentTypeError, match=r"^Y must be a matrix, got <function .*\(function"):
+        distortion(data(N, D), lambda rows: rows, seed=1)
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(ArgumentTypeError, match=r"^Y must be a dense array, got csr_array$"):
+        projection.adjoint(sparse.csr_array(data(N, K)))
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [">f4", ">f8", ">i4", ">f2", ">u2", np.dtype(ml_dtypes.bfloat16).newbyteorder(">")],
+    ids=str,
+)
+def test_bytes_in_another_order(dtype: Any) -> None:
     for name, call, shape, output in calls("block-stack"):
         out = np.full(output, 7, np.float32)
         with pytest.raises(ArgumentTypeError, match=rf"^{name} must .*byte.*, got"):
@@ -282,27 +305,38 @@ def test_matrices_that_no_memory_holds() -> None:
         projection.to_dense()
 
 
+def test_entries_that_no_memory_holds() -> None:
+    pytest.importorskip("scipy.sparse")
+    with pytest.raises(OutOfMemoryError):
+        SparseProjection(2**47, 32, seed=1).to_csr()
+
+
 @pytest.mark.parametrize("form", ["csr", "csc"])
 class TestSparse:
     """Matrices whose parts do not fit each other: scipy checks some when it makes them."""
 
+    @pytest.fixture(autouse=True, params=[np.float32, np.int64])
+    def of_a_type(self, request: pytest.FixtureRequest) -> None:
+        self.dtype = request.param
+
     def matrix(self, form: str, **parts: Any) -> Any:
         sparse = pytest.importorskip("scipy.sparse")
-        X = getattr(sparse, f"{form}_array")(np.eye(D, dtype=np.float32))
+        X = getattr(sparse, f"{form}_array")(np.eye(D, dtype=self.dtype))
         for name, value in parts.items():
             setattr(X, name, value)
         return X
 
     def refused(self, X: Any, error: type[Exception] = ValueError) -> None:
         projection = make("block-stack", D, K)
-        out = np.full((D, K), 7, np.float32)
+        out = np.full((D, K), 7, np.float32 if self.dtype == np.float32 else np.float64)
         both: list[dict[str, Any]] = [{}, {"out": out}]
         for options in both:
             with pytest.raises((InvalidArgumentError, ArgumentTypeError)) as caught:
                 projection.project(X, **options)
             assert isinstance(caught.value, error)
             # Of a matrix of several parts the part is named.
-            assert re.match(r"(X|indptr|indices|indices and data) must .*, got ", str(caught.value))
+            named = r"(X|(X\.)?(indptr|indices)|indices and data) must .*, got "
+            assert re.match(named, str(caught.value))
             assert (out == 7).all()
 
     @pytest.mark.parametrize("wrong", [D, -1, 2**31 - 1, -(2**31)])
@@ -313,7 +347,7 @@ class TestSparse:
         self.refused(self.matrix(form, indices=indices))
         self.refused(self.matrix(form, indices=indices.astype(np.int64), indptr=np.arange(D + 1)))
 
-    @pytest.mark.parametrize("wrong", [-1, D + 1, 2**31 - 1])
+    @pytest.mark.parametrize("wrong", [-1, D + 1, 2**31 - 1, -(2**31)])
     @pytest.mark.parametrize("at", [0, 7, D])
     def test_pointers_that_point_elsewhere(self, form: str, wrong: int, at: int) -> None:
         indptr = np.arange(D + 1, dtype=np.int32)
@@ -330,7 +364,7 @@ class TestSparse:
         self.refused(self.matrix(form, indptr=np.minimum(np.arange(length), D).astype(np.int32)))
 
     def test_parts_of_other_lengths(self, form: str) -> None:
-        self.refused(self.matrix(form, data=np.ones(D - 1, np.float32)))
+        self.refused(self.matrix(form, data=np.ones(D - 1, self.dtype)))
         self.refused(self.matrix(form, indices=np.arange(D - 1, dtype=np.int32)))
 
     @pytest.mark.parametrize("dtype", [np.complex64, object, ">f4"])
@@ -343,4 +377,34 @@ class TestSparse:
     def test_shapes(self, form: str) -> None:
         sparse = pytest.importorskip("scipy.sparse")
         for shape in [(D, D - 1), (D, D + 1)]:
-            self.refused(getattr(sparse, f"{form}_array")(shape, dtype=np.float32))
+            self.refused(getattr(sparse, f"{form}_array")(shape, dtype=self.dtype))
+
+
+DAMAGED: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "coo, row": (r"X\.row", lambda X: X.coords[0].__setitem__(1, 2_000_000_000)),
+    "coo, negative row": (r"X\.row", lambda X: X.coords[0].__setitem__(1, -2_000_000_000)),
+    "coo, column": (r"X\.col", lambda X: X.coords[1].__setitem__(1, D)),
+    "coo, lengths": ("X", lambda X: setattr(X, "data", X.data[:1])),
+    "bsr, pointer": (r"X\.indptr", lambda X: X.indptr.__setitem__(1, -2_000_000_000)),
+    "bsr, pointers": (r"X\.indptr", lambda X: setattr(X, "indptr", X.indptr[:1])),
+    "bsr, index": (r"X\.indices", lambda X: X.indices.__setitem__(1, D // 2)),
+    "bsr, values": (r"X\.indptr", lambda X: setattr(X, "data", X.data[:1])),
+    "dia, offsets": (r"X\.offsets", lambda X: setattr(X, "offsets", np.arange(9))),
+    "dok, key": ("X", lambda X: X._dict.__setitem__((2_000_000_000, 1), 1)),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_other_damaged_sparse_matrices(dtype: Any, case: str) -> None:
+    # SciPy would follow them out of its memory when it converts them.
+    sparse = pytest.importorskip("scipy.sparse")
+    named, damage = DAMAGED[case]
+    form = case[:3]
+    options = {"blocksize": (2, 2)} if form == "bsr" else {}
+    X = getattr(sparse, f"{form}_array")(np.eye(D, dtype=dtype), **options)
+    damage(X)
+    with pytest.raises(InvalidArgumentError, match=f"^{named} must .*, got "):
+        make("block-stack", D, K).project(X)
+    with pytest.raises(InvalidArgumentError, match=f"^{named} must .*, got "):
+        distortion(X, data(D, K), seed=1)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corekit.errors import ArgumentTypeError
-from corekit.projection import SparseProjection
+from corekit.projection import SparseProjection, distortion
 from projection.formula import KINDS
 from projection.operators import Array, check, data, make, projections, same
 
@@ -205,3 +205,16 @@ def test_inputs_stay_as_they_are() -> None:
         for part, was in zip((X.data, X.indices, X.indptr), before, strict=True):
             assert part.dtype == was.dtype
             assert np.array_equal(part, was)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_room_behind_the_last_row_is_none_of_the_matrix(dtype: Any) -> None:
+    # As scipy has it: `nnz` is what the pointers say.
+    projection = make("block-stack", 50, 33)
+    for form in FORMATS:
+        X = getattr(sparse, form)(thin(40, 50).astype(dtype))
+        Y = projection.project(X)
+        X.data = np.concatenate([X.data, np.ones(3, dtype)])
+        X.indices = np.concatenate([X.indices, np.full(3, 10**6, X.indices.dtype)])
+        assert same(projection.project(X), Y)
+        assert distortion(X, projection, seed=1) == distortion(X, Y, seed=1)

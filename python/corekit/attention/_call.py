@@ -129,6 +129,7 @@ def read_state(name: str, given: object, call: Call, *, is_gradient: bool = Fals
         call.tokens.state_dtype,
         with_z=call.options["normalize"],
         with_log_scale=_maps.keeps_log_scale(call.feature_map) and not is_gradient,
+        is_gradient=is_gradient,
     )
 
 

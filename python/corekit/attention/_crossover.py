@@ -213,6 +213,8 @@ def measure_crossover(
         An option out of its range.
     ArgumentTypeError
         An argument of a type that is not taken.
+    OutOfMemoryError
+        The system has no memory for sequences of these lengths.
 
     Notes
     -----
@@ -260,7 +262,11 @@ def _counted(number: int, what: str) -> str:
 
 
 def _lengths(given: Sequence[int]) -> tuple[int, ...]:
-    wanted = [_checks.integer("lengths", n, low=1, high=_MOST_LENGTH) for n in given]
+    try:
+        each = list(given)
+    except TypeError:
+        raise _checks.wrong_type("lengths", "a sequence of ints", given) from None
+    wanted = [_checks.integer("lengths", n, low=1, high=_MOST_LENGTH) for n in each]
     if not wanted or any(after <= before for before, after in itertools.pairwise(wanted)):
         raise InvalidArgumentError(f"lengths must be at least one, and rise, got {wanted}")
     return tuple(wanted)
@@ -277,7 +283,7 @@ def _timed(
     """Return the seconds of softmax attention and of linear attention."""
     random = np.random.default_rng(0)
     shape = (1, length, layer.heads, layer.dim)
-    q, k, v = (random.standard_normal(shape, np.float32).astype(dtype) for _ in range(3))
+    q, k, v = (_drawn(random, shape, dtype) for _ in range(3))
     out = arrays.empty(shape, dtype)
 
     def softmax() -> None:
@@ -308,6 +314,18 @@ def _timed(
                 times.append(time.perf_counter() - start)
         end = end or time.perf_counter() + _SECONDS
     return statistics.median(taken[0]), statistics.median(taken[1])
+
+
+def _drawn(
+    random: np.random.Generator, shape: tuple[int, ...], dtype: str
+) -> npt.NDArray[np.floating]:
+    numbers = arrays.empty(shape, np.float32)
+    random.standard_normal(dtype=np.float32, out=numbers)
+    if dtype == "float32":
+        return numbers
+    converted = arrays.empty(shape, dtype)
+    converted[...] = numbers
+    return converted
 
 
 def _pays_from(

@@ -48,7 +48,7 @@ class Layer:
         for name in ("heads", "dim"):
             number = _checks.integer(name, getattr(self, name), low=1)
             object.__setattr__(self, name, number)
-        _checks.switch("causal", self.causal)
+        object.__setattr__(self, "causal", _checks.switch("causal", self.causal))
 
     @property
     def width(self) -> int:

@@ -156,15 +156,30 @@ def read(
     *,
     with_z: bool,
     with_log_scale: bool,
+    is_gradient: bool = False,
 ) -> Held:
     """Return the state given, which must fit; strides are left as they are."""
     if not isinstance(given, State):
         raise _checks.wrong_type(name, "a State", given)
     return Held(
         _part(f"{name}.s", given.s, shape, dtype),
-        _optional(f"{name}.z", given.z, shape[:3], dtype, with_z, "normalize=True"),
         _optional(
-            f"{name}.log_scale", given.log_scale, shape[:2], dtype, with_log_scale, "a Favor map"
+            f"{name}.z",
+            given.z,
+            shape[:3],
+            dtype,
+            with_z,
+            "normalize=True",
+            "without normalize=True",
+        ),
+        _optional(
+            f"{name}.log_scale",
+            given.log_scale,
+            shape[:2],
+            dtype,
+            with_log_scale,
+            "a Favor map",
+            "in a gradient" if is_gradient else "without a Favor map",
         ),
     )
 
@@ -199,10 +214,16 @@ def refuse_unwritable(name: str, held: Held) -> None:
 
 
 def _optional(
-    name: str, given: Any, shape: tuple[int, ...], dtype: str, wanted: bool, with_what: str
+    name: str,
+    given: Any,
+    shape: tuple[int, ...],
+    dtype: str,
+    wanted: bool,
+    with_what: str,
+    otherwise: str,
 ) -> arrays.Dense | None:
     if (given is not None) != wanted:
-        need = f"be given with {with_what}" if wanted else f"be None without {with_what}"
+        need = f"be given with {with_what}" if wanted else f"be None {otherwise}"
         found = "None" if given is None else f"an array of type {type(given).__name__}"
         raise InvalidArgumentError(f"{name} must {need}, got {found}")
     return _part(name, given, shape, dtype) if wanted else None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
-import stat
 from collections.abc import Sequence
 from typing import Any
 
-from corekit import _checks
+from corekit import _checks, _npy
 from corekit.cli import streams
 from corekit.cli.parser import Parser
-from corekit.cli.values import number, seed_number, usage
-from corekit.errors import FileError, InputFormatError, InvalidArgumentError, file_error
+from corekit.cli.values import number, seed_number, share, usage
+from corekit.errors import FileError, InputFormatError, file_error
 
 _DESCRIPTION = """\
 Compare the distances between the rows of two .npy arrays, before and after a projection.
@@ -63,7 +61,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--eps",
         metavar="E",
-        type=usage(_eps),
+        type=usage(lambda text: _checks.fraction("eps", share(text))),
         default=0.1,
         help="the error that counts as too large, above 0 and below 1 (default: 0.1)",
     )
@@ -97,27 +95,13 @@ def _parser() -> Parser:
     return parser
 
 
-def _eps(text: str) -> float:
-    try:
-        eps = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
-    # As `corekit.projection` checks it, which is not loaded for this.
-    if not 0 < eps < 1:
-        raise InvalidArgumentError(f"eps must be above 0 and below 1, got {text}")
-    return eps
-
-
 def _mapped(path: str) -> Any:
     """Map a ``.npy`` file as an array."""
     from numpy.lib.format import open_memmap
 
     try:
-        # Before opening it: to open a FIFO is to wait for its writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise InputFormatError(
-                errno.EBADMSG, "is not a regular file, as a .npy input must be", path
-            )
+        # What is none, and a FIFO above all, is refused in the words of other commands.
+        _npy.read(os.fsencode(path))
         return open_memmap(path, mode="r")
     except FileError:
         raise

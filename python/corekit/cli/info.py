@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> None:
         ("version", build["version"]),
         ("build", f"{build['profile']}, {build['target']}"),
         ("python", f"{platform.python_version()}, numpy {version('numpy')}"),
-        ("simd", build["simd_level"]),
+        ("simd", _core.simd_level()),
         ("threads", str(_threads.count(None))),
         (
             "memory limit",

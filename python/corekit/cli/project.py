@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from corekit import _checks, _memory, _seed, _size, _threads
 from corekit.cli import streams
 from corekit.cli.parser import Parser, add_messages, shows_progress
-from corekit.cli.values import number, seed_number, usage
+from corekit.cli.values import number, seed_number, share, usage
 from corekit.errors import CorekitError, InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> None:
 
     drawn = arguments.seed is None
     seed = _seed.draw() if drawn else arguments.seed
-    source = _file.open_source(arguments.input, None, None)
+    source = _file.open_source(_named(arguments.input, "/dev/stdin"), None, arguments.dtype)
     try:
         projection = SparseProjection(
             source.shape[1],
@@ -62,8 +62,9 @@ def run(argv: Sequence[str]) -> None:
     if drawn and not arguments.quiet:
         streams.say(f"corekit: seed {seed}")
     projection.project_file(
-        arguments.input,
-        arguments.output,
+        source.path,
+        _named(arguments.output, "/dev/stdout"),
+        dtype=arguments.dtype,
         memory_limit=arguments.memory_limit,
         threads=arguments.threads,
         progress=shows_progress(arguments),
@@ -78,8 +79,22 @@ def _parser() -> Parser:
         epilog=_EPILOG,
     )
     group = parser.add_argument_group("files")
-    group.add_argument("input", metavar="INPUT.npy", help="the matrix, a row for each sample")
-    group.add_argument("-o", "--output", metavar="OUTPUT.npy", help="where the projected rows go")
+    group.add_argument(
+        "input",
+        metavar="INPUT.npy",
+        help="the matrix, a row for each sample; - for a file that standard input is",
+    )
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="OUTPUT.npy",
+        help="where the projected rows go; - for standard output",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("bfloat16",),
+        help="what INPUT holds where NumPy has no name for it: two bytes, V2",
+    )
     group = parser.add_argument_group("matrix")
     group.add_argument(
         "-k",
@@ -104,7 +119,7 @@ def _parser() -> Parser:
     group.add_argument(
         "--density",
         metavar="P",
-        type=float,
+        type=share,
         help="probability of an entry to be non-zero, for --kind=iid (default: 1/3)",
     )
     group.add_argument(
@@ -144,6 +159,10 @@ def _check(parser: Parser, arguments: argparse.Namespace) -> None:
         parser.error("-o/--output must be a path, got an empty one")
 
 
+def _named(path: str, standard: str) -> str:
+    return standard if path == "-" else path
+
+
 def _count(name: str) -> Callable[[str], int]:
     return usage(lambda text: _checks.integer(name, number(text), low=1))
 
@@ -153,22 +172,25 @@ def _explanation(
 ) -> str:
     """Return what the matrix does to distances, and what the run would take."""
     from corekit.projection import _file
+    from corekit.projection._variance import variances
 
     rows, columns = source.shape
     k = projection.n_components
     count = _threads.count(arguments.threads)
     work = _file.plan(source, k, arguments.memory_limit, count)
     seconds = projection._file_seconds(work, threads=work.threads)
-    # Achlioptas's density is the least that errs no more than a Gaussian matrix on any data.
-    more = " or more" if projection.density is not None and projection.density < 1 / 3 else ""
+    many, most = (variance**0.5 for variance in variances(projection))
+    more = f", up to {most:.4g} where few features differ" if most > many else ""
     table = {
         "input": f"{rows} x {columns} {source.dtype}, {_size.human(rows * source.row_bytes)}",
         "output": f"{rows} x {k} {work.result_dtype}, {_size.human(work.output_bytes)}",
         "matrix": repr(projection),
         "memory": f"{_size.human(work.memory_bytes)}, {work.block_rows} rows at a time",
         "threads": f"{work.threads}",
-        "time": f"about {seconds:.2g} s, by a trial on the first rows",
-        "distortion": f"{(2 / k) ** 0.5:.4f}, root mean square error of squared distances{more}",
+        "time": "not tried, as a row alone takes long"
+        if seconds is None
+        else f"about {seconds:.2g} s, by a trial on the first rows",
+        "distortion": f"{many:.4g}, root mean square error of squared distances{more}",
     }
     lines = [f"{label:<12}{text}\n" for label, text in table.items()]
     return "".join(lines + (_guarantees(rows, k) if rows >= 2 else []))

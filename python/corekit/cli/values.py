@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TypeVar
 
 from corekit import _seed
@@ -28,8 +29,16 @@ def usage(function: Callable[[str], _T]) -> Callable[[str], _T]:
 def number(text: str) -> int:
     """Read a whole number."""
     if not re.fullmatch("[0-9]+", text):
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 0, got {text!r}")
     return int(text)
+
+
+def share(text: str) -> float:
+    """Read a number with a point, or a fraction."""
+    try:
+        return float(Fraction(text) if "/" in text else text)
+    except (ValueError, ArithmeticError):
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
 
 
 def seed_number(text: str) -> int:

@@ -17,11 +17,13 @@ __all__ = [
     "Array",
     "Dense",
     "Sparse",
+    "compressed",
     "dense",
     "empty",
     "is_sparse",
     "matrix",
     "output",
+    "refuse_damaged",
     "refuse_nonfinite",
     "refuse_overlap",
     "result_dtype",
@@ -47,6 +49,8 @@ def result_dtype(dtype: str) -> str:
 
 def dense(name: str, given: Any) -> Dense:
     """Return the matrix `given`, without a copy unless it is no array at all."""
+    if is_sparse(given):
+        raise ArgumentTypeError(f"{name} must be a dense array, got {type(given).__name__}")
     found = _arrays.array(name, given, needed="a matrix")
     if found.values.ndim != 2:
         raise InvalidArgumentError(
@@ -60,33 +64,114 @@ def matrix(name: str, given: Any) -> Dense | Sparse:
     """Return the matrix `given`, dense or sparse.
 
     SciPy's CSR and CSC are taken as they are; its other formats are converted to CSR, and
-    integers with duplicates are copied.
+    integers that are unsorted or have duplicates are copied and sorted.
     """
     if not is_sparse(given):
         return dense(name, given)
-    if given.ndim != 2:
-        raise InvalidArgumentError(
-            f"{name} must be a matrix, of two dimensions, got {given.ndim} (shape {given.shape})"
-        )
-    stored = given if given.format in ("csr", "csc") else given.tocsr()
-    if stored.dtype.kind in "biu" and not stored.has_canonical_format:
-        # Integers that are there more than once add up as integers, overflow and all.
-        stored = stored.copy()
-        stored.sum_duplicates()
+    stored = compressed(name, given)
+    if stored.dtype.kind in "biu":
+        # The core checks the parts of all others, on all threads.
+        refuse_damaged(name, stored)
+        if not stored.has_canonical_format:
+            # Integers that are there more than once add up as integers, overflow and all.
+            stored = stored.copy()
+            stored.sum_duplicates()
     values = _arrays.array(name, np.asarray(stored.data))
-    for part in (stored.indptr, stored.indices):
-        if part.dtype not in (np.int32, np.int64) or not part.dtype.isnative:
-            raise ArgumentTypeError(
-                f"{name} must have indices of int32 or int64, got {part.dtype.str}"
-            )
-    wide = np.result_type(stored.indptr, stored.indices)
+    indptr, indices = stored.indptr, stored.indices
+    if len(indptr) > 0 and 0 <= indptr[-1] < min(len(indices), len(values.values)):
+        # SciPy leaves room behind the last row, which is none of the matrix.
+        indices = indices[: indptr[-1]]
+        values = Dense(values.values[: indptr[-1]], values.dtype, values.wrap)
+    wide = np.result_type(indptr, indices)
     return Sparse(
-        np.ascontiguousarray(stored.indptr, wide),
-        np.ascontiguousarray(stored.indices, wide),
+        np.ascontiguousarray(indptr, wide),
+        np.ascontiguousarray(indices, wide),
         Dense(values.values[np.newaxis, :], values.dtype, as_numpy),
         tuple(stored.shape),
         stored.format == "csc",
     )
+
+
+def compressed(name: str, given: Any) -> Any:
+    """Return a matrix of SciPy's in CSR or CSC, whose parts have types that are taken.
+
+    Only where it had to be converted is it known to be undamaged.
+    """
+    if given.ndim != 2:
+        raise InvalidArgumentError(
+            f"{name} must be a matrix, of two dimensions, got {given.ndim} (shape {given.shape})"
+        )
+    stored = given if given.format in ("csr", "csc") else _converted(name, given)
+    values = _arrays.array(name, np.asarray(stored.data))
+    if values.values.ndim != 1:
+        raise InvalidArgumentError(f"{name}.data must have one dimension, got {values.values.ndim}")
+    _check_index_types(name, stored)
+    return stored
+
+
+def refuse_damaged(name: str, given: Any) -> None:
+    """Refuse a matrix in CSR, CSC or BSR with pointers or indices that point elsewhere.
+
+    SciPy follows them wherever that is, out of its memory too.
+    """
+    rows, columns = given.blocksize if given.format == "bsr" else (1, 1)
+    rows, columns = given.shape[0] // rows, given.shape[1] // columns
+    major, minor = (columns, rows) if given.format == "csc" else (rows, columns)
+    starts, indices = given.indptr, given.indices
+    if len(starts) != major + 1:
+        raise InvalidArgumentError(
+            f"{name}.indptr must have {major} + 1 elements, got {len(starts)}"
+        )
+    if starts[0] != 0:
+        raise InvalidArgumentError(f"{name}.indptr must start at 0, got {starts[0]}")
+    # Compared, not subtracted: a difference may overflow.
+    falls = np.flatnonzero(starts[1:] < starts[:-1])
+    if len(falls) > 0:
+        at = int(falls[0]) + 1
+        raise InvalidArgumentError(
+            f"{name}.indptr must not fall, got {starts[at]} after {starts[at - 1]} at {at}"
+        )
+    count = min(len(indices), len(given.data))
+    if starts[-1] > count:
+        raise InvalidArgumentError(f"{name}.indptr must end at {count} or before, got {starts[-1]}")
+    _refuse_outside(f"{name}.indices", indices[: starts[-1]], minor)
+
+
+def _converted(name: str, given: Any) -> Any:
+    """Return a matrix of any other format in CSR."""
+    if given.format == "bsr":
+        _check_index_types(name, given)
+        refuse_damaged(name, given)
+    elif given.format == "coo":
+        for part, length in zip(("row", "col"), given.shape, strict=True):
+            _refuse_outside(f"{name}.{part}", getattr(given, part), length)
+    elif given.format == "dia" and len(given.offsets) != len(given.data):
+        raise InvalidArgumentError(
+            f"{name}.offsets must have {len(given.data)} elements, one for each diagonal, got "
+            f"{len(given.offsets)}"
+        )
+    try:
+        return given.tocsr()
+    except (TypeError, ValueError, IndexError) as error:
+        raise InvalidArgumentError(
+            f"{name} must be a matrix that SciPy converts to CSR, got {given.format}: {error}"
+        ) from None
+
+
+def _check_index_types(name: str, given: Any) -> None:
+    for part in (given.indptr, given.indices):
+        if part.dtype not in (np.int32, np.int64) or not part.dtype.isnative or part.ndim != 1:
+            raise ArgumentTypeError(
+                f"{name} must have indices of int32 or int64 in one dimension, got "
+                f"{part.dtype.str} of shape {part.shape}"
+            )
+
+
+def _refuse_outside(name: str, indices: Array, length: int) -> None:
+    if len(indices) > 0 and not 0 <= indices.min() <= indices.max() < length:
+        raise InvalidArgumentError(
+            f"{name} must be at least 0 and below {length}, got {indices.min()} to {indices.max()}"
+        )
 
 
 def is_sparse(given: Any) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal, TypeAlias
 
 from corekit import _checks, _core
@@ -58,7 +57,8 @@ def min_components(
     failure
         The probability, above 0 and below 1, that some pair is not kept. 0.05 when None.
     bound
-        - "exact": chi-square tails and the union bound; no other bound gives less.
+        - "exact": chi-square tails and the union bound. Of the bounds that know `failure`
+          none gives less.
         - "dasgupta-gupta": ``2 * log(2 * P / failure) / (eps**2 / 2 - eps**3 / 3)`` for P
           pairs, rounded up.
         - "chernoff": ``8 * log(2 * P / failure) / eps**2``, rounded up.
@@ -92,6 +92,12 @@ def min_components(
     --------
     epsilon_for, failure_for
 
+    References
+    ----------
+    Sanjoy Dasgupta and Anupam Gupta, 2003, "An elementary proof of a theorem of Johnson
+    and Lindenstrauss", Random Structures & Algorithms 22(1), for "dasgupta-gupta" and, by
+    its theorem 2.1, "scikit-learn". The page on bounds proves the other two.
+
     Examples
     --------
     >>> min_components(10_000, 0.1)
@@ -101,7 +107,7 @@ def min_components(
     >>> min_components(None, 0.1, quantile=0.99)
     1330
     """
-    error = _share("eps", eps)
+    error = _checks.fraction("eps", eps)
     if _chosen("bound", bound, _BOUNDS) == "scikit-learn":
         n = _scikit_learns(n_samples, failure, target, pairs, quantile)
         components = _scikit_learn(n, error)
@@ -152,6 +158,10 @@ def epsilon_for(
         below 1 is promised by so few components; the message says how many it takes.
     ArgumentTypeError
         An argument is of a type that is not taken.
+
+    References
+    ----------
+    Those of `min_components`.
 
     Examples
     --------
@@ -223,6 +233,10 @@ def failure_for(
     ArgumentTypeError
         An argument is of a type that is not taken.
 
+    References
+    ----------
+    Those of `min_components`.
+
     Examples
     --------
     >>> round(failure_for(10_000, 7894, 0.1), 4)
@@ -231,7 +245,7 @@ def failure_for(
     0.0236
     """
     k = _components(n_components)
-    error = _share("eps", eps)
+    error = _checks.fraction("eps", eps)
     if _chosen("bound", bound, _BOUNDS) == "scikit-learn":
         others = ", ".join(repr(name) for name in _BOUNDS if name != "scikit-learn")
         raise InvalidArgumentError(
@@ -315,8 +329,8 @@ def _promise(
     if quantile is not None:
         if n_samples is not None:
             _checks.integer("n_samples", n_samples, low=1)
-        return _Promise(tail, 0.0, 1 - _share("quantile", quantile))
-    allowed = DEFAULT_FAILURE if failure is None else _share("failure", failure)
+        return _Promise(tail, 0.0, 1 - _checks.fraction("quantile", quantile))
+    allowed = DEFAULT_FAILURE if failure is None else _checks.fraction("failure", failure)
     count = _count(n_samples, pairs, "pairs or quantile is")
     return _Promise(tail, math.log(count) if count else -math.inf, allowed)
 
@@ -380,19 +394,6 @@ def _too_small(eps: float) -> InvalidArgumentError:
 
 def _components(value: object) -> int:
     return _checks.integer("n_components", value, low=1, high=_MOST + 1)
-
-
-def _share(name: str, value: object) -> float:
-    """Return a number between 0 and 1 as a float, which must be between them too."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise _checks.wrong_type(name, "a float", value)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not 0 < number < 1:
-        raise InvalidArgumentError(f"{name} must be above 0 and below 1, {_checks.given(value)}")
-    return number
 
 
 def _chosen(name: str, value: object, choices: tuple[str, ...]) -> str:

@@ -281,7 +281,7 @@ def measure(
     x: Rows, y: Rows, *, eps: object, n_pairs: object, n_queries: object, seed: object
 ) -> DistortionReport:
     """Do what `distortion` does, with rows whose names the errors are to show."""
-    limit = fraction("eps", eps)
+    limit = _checks.fraction("eps", eps)
     wanted = _checks.integer("n_pairs", n_pairs, low=1)
     asked = _checks.integer("n_queries", n_queries, low=0)
     key = _seed.resolve(seed)
@@ -324,15 +324,6 @@ def measure(
         pairs=pairs,
         errors=errors,
     )
-
-
-def fraction(name: str, value: object) -> float:
-    """Return `value`, which must be a number above 0 and below 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise _checks.wrong_type(name, "a number", value)
-    if not 0 < value < 1:
-        raise InvalidArgumentError(f"{name} must be above 0 and below 1, got {value}")
-    return float(value)
 
 
 # The sample.

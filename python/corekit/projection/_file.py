@@ -48,8 +48,12 @@ _UNSYNCED_BYTES = 32 << 20
 # Seconds between two calls of a progress function.
 _PAUSE = 0.05
 
-# How long the rate is measured.
+# How long the rate is measured, and on how many bytes of rows and results at a time.
 _TRIAL_SECONDS = 0.3
+_TRIAL_BYTES = 256 << 20
+
+# What numpy.save writes for bfloat16: two bytes without a name.
+_BFLOAT16 = "<V2"
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def open_source(
     """Read what the file says of itself, or take what the caller says of a raw one."""
     raw = _paths.encoded("src", path)
     name = os.fsdecode(raw)
-    if shape is None and dtype is not None:
+    if shape is None and dtype is not None and _raw_dtype(dtype) != "bfloat16":
         raise InvalidArgumentError(
             f"dtype must be given with shape, for a raw file, got {dtype!r} without"
         )
@@ -151,7 +155,7 @@ def open_source(
         raise InputFormatError(errno.EBADMSG, "must be a regular file, got a stream", name)
     stamp = _stamp(status)
     if shape is None:
-        source = _npy_source(raw, stamp)
+        source = _npy_source(raw, stamp, is_bfloat16=dtype is not None)
     else:
         source = Source(
             name,
@@ -175,7 +179,7 @@ def open_source(
     return source
 
 
-def _npy_source(path: bytes, stamp: tuple[int, ...]) -> Source:
+def _npy_source(path: bytes, stamp: tuple[int, ...], *, is_bfloat16: bool) -> Source:
     version, data, _ = _npy.read(path)
     shape, by_columns, dtype = _npy.parsed(path, version, data)
     name = os.fsdecode(path)
@@ -185,12 +189,23 @@ def _npy_source(path: bytes, stamp: tuple[int, ...]) -> Source:
         )
     if min(shape) < 0:
         raise InputFormatError(errno.EBADMSG, f"has an impossible shape, {shape}", name)
-    if dtype.name not in _arrays.FLOATS + _arrays.INTEGERS or not dtype.isnative:
+    if is_bfloat16:
+        # NumPy forgets the byte order of two bytes without a name.
+        if dtype.str != "|V2" or b">V2" in data:
+            found = ">V2" if dtype.str == "|V2" else dtype.str
+            raise ArgumentTypeError(
+                f"{name} must hold bfloat16 as numpy.save writes it, {_BFLOAT16!r}, got {found!r}"
+            )
+        held = "bfloat16"
+    elif dtype.name in _arrays.FLOATS + _arrays.INTEGERS and dtype.isnative:
+        held = dtype.name
+    else:
         raise ArgumentTypeError(
-            f"{name} must hold floats or integers in the machine's byte order, got {dtype.str!r}"
+            f"{name} must hold floats or integers in the machine's byte order, or bfloat16 with "
+            f"dtype 'bfloat16', got {dtype.str!r}"
         )
     start = len(np.lib.format.magic(1, 0)) + len(data)
-    return Source(name, shape, dtype.name, start, by_columns=by_columns, is_npy=True, stamp=stamp)
+    return Source(name, shape, held, start, by_columns=by_columns, is_npy=True, stamp=stamp)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
@@ -231,7 +246,8 @@ def _npy_header(shape: tuple[int, int], dtype: str) -> bytes:
     import io
 
     text = io.BytesIO()
-    described = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    descr = _BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype).str
+    described = {"descr": descr, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(text, described)
     return text.getvalue()
 
@@ -272,9 +288,11 @@ def run(
 def seconds(work: FilePlan, apply: Callable[[_arrays.Dense, _arrays.Dense], None]) -> float:
     """Estimate the time of a run by reading and projecting for a moment, from the first row on."""
     source = work.source
-    out = _room((work.block_rows, work.n_components), work.result_dtype)
+    row_bytes = source.row_bytes + work.n_components * _stored(work.result_dtype).itemsize
+    rows = max(1, min(work.block_rows, _TRIAL_BYTES // row_bytes))
+    out = _room((rows, work.n_components), work.result_dtype)
     began = time.perf_counter()
-    with closing(_blocks(source, work.block_rows)) as blocks:
+    with closing(_blocks(source, rows)) as blocks:
         for first, block in blocks:
             apply(_dense(block, source.dtype), _dense(out[: len(block)], work.result_dtype))
             spent = time.perf_counter() - began

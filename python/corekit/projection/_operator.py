@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from corekit import _checks, _core, _progress, _seed, _threads
 from corekit._how import How
-from corekit.errors import InvalidArgumentError
+from corekit.errors import InvalidArgumentError, OutOfMemoryError
 from corekit.projection import _arrays, _file
 
 Kind = Literal["block-stack", "stack", "iid", "countsketch", "gaussian", "srht"]
@@ -25,10 +25,13 @@ VERSION: Final = "1"
 
 _MOST_COMPONENTS: Final = 2**31
 _MOST_FEATURES: Final = 2**48
-
+_MOST_FEATURES_OF_SRHT: Final = 2**32
 
 # Of a matrix that is written out.
 _ROWS_AT_ONCE: Final = 256
+
+# Of a row: entries of the matrix that its projection takes, and outputs.
+_MOST_TRIED: Final = 1 << 28
 
 _STACKS: Final = ("block-stack", "stack", "countsketch")
 
@@ -58,8 +61,8 @@ class SparseProjection:
           ±1/sqrt(density k) (Achlioptas 2003; Li, Hastie and Church 2006). Columns may
           be empty: on sparse data it loses features.
         - ``"gaussian"``: every entry normal with variance 1/k.
-        - ``"srht"``: rows of a Hadamard matrix under random signs. k is at most the power
-          of two from d on, and growing d changes the matrix.
+        - ``"srht"``: rows of a Hadamard matrix under random signs. d is at most 2**32, k at
+          most the power of two from d on, and growing d changes the matrix.
     column_nnz
         The non-zeros of a column, 1 to k; only for the stacks. The smaller of 8 and k
         unless given.
@@ -125,6 +128,8 @@ class SparseProjection:
         density: float | None = None,
         seed: int | None,
     ) -> None:
+        if hasattr(self, "_parameters"):
+            raise AttributeError("SparseProjection is immutable: it cannot be made again")
         d = _checks.integer("n_features", n_features, low=1, high=_MOST_FEATURES)
         k = _checks.integer("n_components", n_components, low=1, high=_MOST_COMPONENTS)
         if not isinstance(kind, str):
@@ -134,11 +139,16 @@ class SparseProjection:
             raise InvalidArgumentError(f"kind must be one of {kinds}, got {kind!r}")
         s = _entries(kind, column_nnz, k)
         p = _density(kind, density)
-        if kind == "srht" and k > _power_of_two(d):
-            raise InvalidArgumentError(
-                f"n_components must be at most {_power_of_two(d)} for kind 'srht', the power of "
-                f"two from n_features ({d}) on, got {k}"
-            )
+        if kind == "srht":
+            if d > _MOST_FEATURES_OF_SRHT:
+                raise InvalidArgumentError(
+                    f"n_features must be at most 2**32 for kind 'srht', got {d}"
+                )
+            if k > _power_of_two(d):
+                raise InvalidArgumentError(
+                    f"n_components must be at most {_power_of_two(d)} for kind 'srht', the power "
+                    f"of two from n_features ({d}) on, got {k}"
+                )
         number = _seed.resolve(seed)
         core = _core.Projection(
             d,
@@ -206,8 +216,10 @@ class SparseProjection:
         Parameters
         ----------
         X : array of shape (n, d)
-            NumPy array of any strides, memory map, SciPy CSR or CSC, torch CPU tensor, or
-            another array with DLPack on the CPU: all without a copy. float16, bfloat16,
+            NumPy array of any strides, memory map, torch CPU tensor, or another array with
+            DLPack on the CPU, without a copy; or a matrix of SciPy's: CSR and CSC without a
+            copy, but for integers that are unsorted or have duplicates, and for pointers and
+            indices of two types; other formats are converted to CSR. float16, bfloat16,
             float32, float64, bool or integers.
         out : array of shape (n, k)
             Where to write, of the result's dtype and any strides; must not share memory
@@ -238,10 +250,14 @@ class SparseProjection:
 
         Notes
         -----
-        O(n d s) time for s non-zeros a column, dense, and O(nnz s) sparse. Beyond the
-        output a thread takes less than 16 MiB for k up to 32768, and some 300 k bytes from
-        there on; CSR and CSC keep a table of 2 s bytes a feature (4 s from k = 32768 on), up
-        to 128 MiB.
+        Time is O(n d s) for the stacks, with s non-zeros a column, and O(nnz s) for sparse
+        X; O(n d k) for ``"gaussian"``, and O(nnz k); for ``"iid"`` a share of that as large as
+        the density, and the drawing of all d k entries for every block of rows;
+        O(n N log N) for ``"srht"``, sparse or not, with N the power of two from d on.
+
+        Beyond the output a thread takes less than 16 MiB for k up to 32768, and some 300 k
+        bytes from there on; CSR and CSC keep a table of 2 s bytes a feature (4 s from
+        k = 32768 on), up to 128 MiB.
         """
         source = _arrays.matrix("X", X)
         shape = _Shape("X", self.n_features)
@@ -281,7 +297,7 @@ class SparseProjection:
 
         Notes
         -----
-        O(n d s) time.
+        The time is that of `project` for dense X.
         """
         source = _arrays.dense("Y", Y)
         shape = _Shape("Y", self.n_components, adjoint=True)
@@ -319,7 +335,7 @@ class SparseProjection:
 
         Notes
         -----
-        ``project(X.T).T``, without turning anything.
+        ``project(X.T).T``, without turning anything, and in the same time.
         """
         source = _arrays.matrix("X", X)
         shape = _Shape("X", self.n_features, turned=True)
@@ -348,7 +364,9 @@ class SparseProjection:
         shape
             (n, d) of a raw file; None for a ``.npy`` file.
         dtype
-            The dtype of a raw file, or "bfloat16".
+            The dtype of a raw file, or "bfloat16". For a ``.npy`` file None, or "bfloat16"
+            where `numpy.save` wrote that, which it stores as two bytes without a name (V2);
+            the output is stored likewise.
         memory_limit
             The most memory to take beyond what the process has, in bytes or as "2GiB"; half of
             what is available unless given.
@@ -367,10 +385,13 @@ class SparseProjection:
             The file changed while it was read.
         FileError
             The system refuses a file, or has no room for the output. `dst` is as it was.
+        OutOfMemoryError
+            The system refused the memory of the blocks.
 
         Notes
         -----
-        The values are those of `project`. The next block is read while one is projected.
+        The values are those of `project`, and so is the time of computing them. The next block
+        is read while one is projected. The files are read and written once.
         """
         source = _file.open_source(src, shape, dtype)
         if source.shape[1] != self.n_features:
@@ -384,8 +405,15 @@ class SparseProjection:
         work = _file.plan(source, self.n_components, memory_limit, count)
         _file.run(work, self._block_projector(work.threads), destination, progress)
 
-    def _file_seconds(self, work: _file.FilePlan, *, threads: int) -> float:
-        """Estimate what `project_file` would take, by projecting the first rows."""
+    def _file_seconds(self, work: _file.FilePlan, *, threads: int) -> float | None:
+        """Estimate what `project_file` would take, by projecting the first rows.
+
+        None where a single row would take seconds.
+        """
+        d, k = self.shape[::-1]
+        entries = _power_of_two(d) if self.kind == "srht" else d * (self.column_nnz or k)
+        if entries + k > _MOST_TRIED:
+            return None
         return _file.seconds(work, self._block_projector(threads))
 
     def _block_projector(self, threads: int) -> Callable[[_arrays.Dense, _arrays.Dense], None]:
@@ -411,12 +439,15 @@ class SparseProjection:
         ------
         InvalidArgumentError
             A column out of range.
+        OutOfMemoryError
+            The system has no memory for the entries.
         MissingPackageError
             SciPy is not installed.
 
         Notes
         -----
-        O(m s) time; O(m k) for the dense kinds.
+        O(m s) time for the stacks, O(m k) for the other kinds; ``"srht"`` draws a word for
+        each row of its Hadamard matrix besides.
         """
         wanted = _entry_dtype(dtype)
         features = np.asarray(columns)
@@ -447,20 +478,35 @@ class SparseProjection:
 
         Raises
         ------
+        OutOfMemoryError
+            The system has no memory for the entries.
         MissingPackageError
             SciPy is not installed.
-        """
-        return self._columns(np.arange(self.n_features, dtype=np.uint64), _entry_dtype(dtype))
 
-    def _columns(self, features: npt.NDArray[np.uint64], dtype: np.dtype[Any]) -> Any:
+        Notes
+        -----
+        As `submatrix` of all columns.
+        """
+        return self._columns(None, _entry_dtype(dtype))
+
+    def _columns(self, features: npt.NDArray[np.uint64] | None, dtype: np.dtype[Any]) -> Any:
+        """Return these columns, or all, in CSR."""
         sparse = _arrays.scipy_sparse()
         how: How = {"threads": _threads.count(None), "progress": None}
-        starts, outputs, values = self._core.columns(features, how)
-        # SciPy's own choice of the type of indices.
-        index = np.int64 if max(len(values), self.n_components) >= 2**31 else np.int32
-        parts = (values.astype(dtype, copy=False), outputs.astype(index), starts.astype(index))
-        by_columns = sparse.csc_array(parts, shape=(self.n_components, len(features)))
-        return by_columns.tocsr()
+        try:
+            if features is None:
+                features = np.arange(self.n_features, dtype=np.uint64)
+            starts, outputs, values = self._core.columns(features, how)
+            # SciPy's own choice of the type of indices.
+            index = np.int64 if max(len(values), self.n_components) >= 2**31 else np.int32
+            parts = (values.astype(dtype, copy=False), outputs.astype(index), starts.astype(index))
+            by_columns = sparse.csc_array(parts, shape=(self.n_components, len(features)))
+            return by_columns.tocsr()
+        except OutOfMemoryError:
+            raise
+        except MemoryError as error:
+            # NumPy's or SciPy's.
+            raise OutOfMemoryError(str(error)) from None
 
     def to_dense(self, *, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
         """Write the matrix out.
@@ -479,6 +525,10 @@ class SparseProjection:
         ------
         OutOfMemoryError
             The system has no memory for the matrix.
+
+        Notes
+        -----
+        The time is that of `adjoint` for k rows.
         """
         wanted = _entry_dtype(dtype)
         out = _arrays.empty(self.shape, wanted)
@@ -553,7 +603,7 @@ class SparseProjection:
         return f"SparseProjection({d}, {k}, kind={kind!r}{nnz}{density}, seed={seed})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SparseProjection._unpickled, (VERSION, self._parameters)
+        return type(self)._unpickled, (VERSION, self._parameters)
 
     @classmethod
     def _unpickled(
@@ -566,7 +616,12 @@ class SparseProjection:
                 f"the pickle must be of version {VERSION} of the formulas, got version {version}"
             )
         column_nnz = s if kind in ("block-stack", "stack") else None
-        return cls(d, k, kind=kind, column_nnz=column_nnz, density=p, seed=seed)
+        made = cls.__new__(cls)
+        # Not the constructor of a class derived from it, which may take other arguments.
+        SparseProjection.__init__(
+            made, d, k, kind=kind, column_nnz=column_nnz, density=p, seed=seed
+        )
+        return made
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"SparseProjection is immutable: {name!r} cannot be set")
@@ -614,9 +669,8 @@ def _density(kind: str, density: object) -> float | None:
         return None
     if density is None:
         density = DEFAULT_DENSITY
-    if isinstance(density, bool) or not isinstance(density, (float, int, np.floating, np.integer)):
-        raise _checks.wrong_type("density", "a number", density)
-    drawn = round(float(density) * 2**31) / 2**31 if 0 < density <= 1 else 0.0
+    number = _checks.real("density", density)
+    drawn = round(number * 2**31) / 2**31 if 0 < number <= 1 else 0.0
     if drawn == 0.0:
         raise InvalidArgumentError(
             f"density must be at least 2**-31 and at most 1, got {density!r}"

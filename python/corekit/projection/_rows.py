@@ -156,31 +156,11 @@ class Projected(Rows):
 
 def rows_of(name: str, value: Any) -> Given:
     """Return the rows of an array of any kind that is taken."""
-    found = _arrays.matrix(name, value)
-    if isinstance(found, _arrays.Dense):
-        return _Dense(name, found)
-    _check_indices(name, found)
-    return _Sparse(name, value.tocsr())
-
-
-def _check_indices(name: str, found: _arrays.Sparse) -> None:
-    """Refuse a damaged sparse array, which SciPy would read beyond its end."""
-    major, minor = found.shape[::-1] if found.by_columns else found.shape
-    starts, indices = found.indptr, found.indices
-    if len(starts) != major + 1 or starts[0] != 0 or (np.diff(starts) < 0).any():
-        raise InvalidArgumentError(
-            f"{name}.indptr must be {major + 1} numbers that ascend from 0, got others"
-        )
-    stored = min(len(indices), found.values.shape[1])
-    if starts[-1] > stored:
-        raise InvalidArgumentError(
-            f"{name}.indptr must end at {stored} or before, got {starts[-1]}"
-        )
-    used = indices[: starts[-1]]
-    if len(used) and not 0 <= used.min() <= used.max() < minor:
-        raise InvalidArgumentError(
-            f"{name}.indices must be at least 0 and below {minor}, got {used.min()} to {used.max()}"
-        )
+    if not _arrays.is_sparse(value):
+        return _Dense(name, _arrays.dense(name, value))
+    found = _arrays.compressed(name, value)
+    _arrays.refuse_damaged(name, found)
+    return _Sparse(name, found.tocsr())
 
 
 def _finite(name: str, block: Block, index: Index) -> Block:

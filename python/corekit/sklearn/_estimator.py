@@ -6,6 +6,7 @@ None of scikit-learn's projection classes is an ancestor. Theirs store the matri
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -27,6 +28,9 @@ from corekit.sklearn._inverse import MinimumNorm
 
 _DTYPES = [np.float64, np.float32]
 _FORMATS = ["csr", "csc"]
+
+# Whose lines lie between a caller's and a warning; pipelines call by joblib.
+_INNER = ("corekit", "sklearn", "joblib")
 
 # Made on demand from what was fitted, and made again after unpickling.
 _DERIVED = ("components_", "_minimum_norm")
@@ -164,19 +168,18 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         # Not `<= 0`, which NaN is not.
         if not real("eps", self.eps) > 0:
             raise InvalidArgumentError(f"eps must be above 0, got {self.eps!r}")
-        switch("compute_inverse_components", self.compute_inverse_components)
+        _checks.switch("compute_inverse_components", self.compute_inverse_components)
         _threads.count(self.threads)
 
     def _number_of_components(self, n_samples: int, n_features: int) -> int:
         if self.n_components != "auto":
             number = int(self.n_components)
             if number > n_features:
-                warnings.warn(
+                warn(
                     "The number of components is higher than the number of features: "
                     f"n_features < n_components ({n_features} < {number}). "
                     "The dimensionality of the problem will not be reduced.",
                     DataDimensionalityWarning,
-                    stacklevel=3,
                 )
             return number
         number = int(johnson_lindenstrauss_min_dim(n_samples, eps=self.eps))
@@ -217,13 +220,16 @@ class RandomProjection(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return tags
 
 
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn about the caller's line, through whichever of scikit-learn's methods it came."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in _INNER:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
 def real(name: str, value: object) -> float:
     """Return `value`, which must be a real number and no bool, as a float."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _checks.wrong_type(name, "a number", value)
     return float(value)
-
-
-def switch(name: str, value: object) -> bool:
-    """Return `value`, which must be a bool; a grid over an array brings NumPy's."""
-    return _checks.switch(name, bool(value) if isinstance(value, np.bool_) else value)

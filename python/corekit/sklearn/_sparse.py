@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import scipy.sparse
 import sklearn
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from corekit import _checks
 from corekit.errors import InvalidArgumentError
 from corekit.projection import SparseProjection
-from corekit.sklearn._estimator import _DTYPES, _FORMATS, RandomProjection, real, switch
+from corekit.sklearn._estimator import _DTYPES, _FORMATS, RandomProjection, real, warn
 
 # How much of a sparse result is dense at a time.
 _BLOCK_BYTES = 16 << 20
@@ -137,7 +137,7 @@ class SparseRandomProjection(RandomProjection):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        switch("dense_output", self.dense_output)
+        _checks.switch("dense_output", self.dense_output)
         if isinstance(self.density, str):
             if self.density != "auto":
                 raise InvalidArgumentError(
@@ -180,11 +180,10 @@ def _container(csr: Any) -> Any:
 
 def _warn_of_lost_features(density: float, n_components: int) -> None:
     lost = (1 - density) ** n_components
-    warnings.warn(
+    warn(
         f"density={density:g} gives each feature {density * n_components:.2g} of the "
         f"{n_components} components on average, so that {lost:.0%} of the features are lost "
         "altogether and distances between sparse samples are distorted; a density of at "
         f'least {1 / n_components:g}, or "auto", keeps every feature',
         UserWarning,
-        stacklevel=4,
     )

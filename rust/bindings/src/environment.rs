@@ -47,7 +47,7 @@ fn named_threads() -> PyResult<Option<usize>> {
     };
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(invalid_argument(format!(
-            "{NAME} must be a number of threads, got {text:?}"
+            "{NAME} must be a number of threads, got '{text}'"
         )));
     }
     match text.parse() {
@@ -59,14 +59,22 @@ fn named_threads() -> PyResult<Option<usize>> {
     }
 }
 
+/// The level that a run would use, by its name.
+#[pyfunction]
+pub(crate) fn simd_level() -> PyResult<String> {
+    Ok(level()?.to_string())
+}
+
 /// The instruction set of the kernels: COREKIT_SIMD, else the highest that this machine has.
 pub(crate) fn level() -> PyResult<Level> {
     const NAME: &str = "COREKIT_SIMD";
     match variable(NAME) {
         None => Ok(Level::detect()),
         Some(name) => Level::named(&name).ok_or_else(|| {
+            let levels: Vec<_> = Level::all().iter().map(Level::to_string).collect();
             invalid_argument(format!(
-                "{NAME} must be a level that this machine has, got {name:?}"
+                "{NAME} must be a level that this machine has ({}), got '{name}'",
+                levels.join(", ")
             ))
         }),
     }

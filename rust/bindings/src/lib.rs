@@ -32,7 +32,7 @@ mod _core {
     #[pymodule_export]
     use crate::arrays::{are_plain, may_overlap};
     #[pymodule_export]
-    use crate::environment::default_threads;
+    use crate::environment::{default_threads, simd_level};
     #[pymodule_export]
     use crate::info::build_info;
     #[pymodule_export]
