@@ -23,7 +23,7 @@ the seed, never of threads, memory, chunk sizes or the machine (of attention, up
 rounding of sums that chunks and instruction sets order otherwise); the random numbers
 are those of ``numpy.random.Philox``; ``threads`` falls back to the environment's
 COREKIT_NUM_THREADS and then to the CPUs this process may use; Ctrl-C ends long
-work within about a second.
+work within a second.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def shuffle_files(
     Input that fits is read once and written once. Beyond the limit the rest is
     written to scratch and read back once (more often only when the input is very much
     larger than the limit), or the input is read again; `plan` says which, and what it
-    will cost. Ctrl-C ends a call within about a second and leaves nothing half-written.
+    will cost. Ctrl-C ends a call within a second and leaves nothing half-written.
 
     Examples
     --------
