@@ -34,8 +34,9 @@ use corekit_base::run::Run;
 
 use crate::draw::DOMAIN;
 use crate::error::{Error, Result};
+use crate::memory::{aligned, with_room};
+use crate::sort::sort;
 use crate::sparse::SparseRows;
-use crate::zeros::zeros;
 pub(crate) use fwht::Hadamard;
 
 /// The most features: outputs have numbers of 32 bits, and a thread holds a row of N.
@@ -99,7 +100,7 @@ impl Srht {
             )));
         }
         let words = n_features.div_ceil(64);
-        let mut signs = room("the signs of features", words)?;
+        let mut signs = with_room("the signs of features", words)?;
         signs.resize(words, 0);
         let stream = Stream::new(seed, 0, DOMAIN);
         for (i, signs) in signs.chunks_mut(STRETCH).enumerate() {
@@ -112,6 +113,16 @@ impl Srht {
             signs,
             rows: smallest(Stream::new(seed, 1, DOMAIN), padded, n_components, control)?,
         })
+    }
+
+    /// The most bytes that are taken to draw a matrix, and for each thread of a call for numbers of
+    /// `size` bytes.
+    pub(crate) fn room(n_features: usize, n_components: usize, size: u64) -> [u64; 2] {
+        let padded = n_features.next_power_of_two() as u64;
+        let kept = n_features as u64 / 8 + 4 * n_components as u64;
+        let draw = 16 * draw_room(n_components, padded as usize) as u64;
+        let row = size * (padded + SIDE as u64);
+        [kept + draw, row.max(PANEL_BYTES as u64) + (1 << 20)]
     }
 
     /// k.
@@ -200,7 +211,7 @@ impl Srht {
                 panel.clear(rows.len(), 0, run)?;
                 let mut live = 0;
                 for (i, row) in rows.clone().enumerate() {
-                    x.row(row, columns, values);
+                    x.row(row, columns, values, run.control)?;
                     let out = &mut panel.values[i * layout.row_step..][..self.n_features];
                     for (&column, &value) in columns.iter().zip(values.iter()) {
                         let minus = self.signs[(column / 64) as usize] >> (column % 64) & 1 == 1;
@@ -347,12 +358,17 @@ impl Srht {
     }
 }
 
+/// Words, with their places, that are held to find the `count` smallest of `length`.
+fn draw_room(count: usize, length: usize) -> usize {
+    count.saturating_mul(2).saturating_add(STRETCH).min(length)
+}
+
 /// The places of the `count` smallest of the first `length` words, in ascending order of the
 /// words, equal ones in order of place: what sorting all would begin with, in the memory of a few.
 fn smallest(stream: Stream, length: usize, count: usize, control: &Control) -> Result<Vec<u32>> {
-    let capacity = count.saturating_mul(2).saturating_add(STRETCH).min(length);
+    let capacity = draw_room(count, length);
     let mut words = [0; STRETCH];
-    let mut kept = room("the draw of outputs", capacity)?;
+    let mut kept = with_room("the draw of outputs", capacity)?;
     // Whoever is not below it has `count` others before it.
     let mut bound = None;
     for first in (0..length).step_by(STRETCH) {
@@ -370,22 +386,10 @@ fn smallest(stream: Stream, length: usize, count: usize, control: &Control) -> R
             }
         }
     }
-    kept.sort_unstable();
-    let mut places = room("the drawn outputs", count)?;
+    sort(&mut kept, control)?;
+    let mut places = with_room("the drawn outputs", count)?;
     places.extend(kept.into_iter().take(count).map(|(_, place)| place));
     Ok(places)
-}
-
-/// An empty vector with room for `len` values, unless the system refuses it.
-fn room<T>(what: &'static str, len: usize) -> Result<Vec<T>> {
-    let mut vector = Vec::new();
-    vector
-        .try_reserve_exact(len)
-        .map_err(|_| Error::OutOfMemory {
-            what,
-            bytes: (len as u64).saturating_mul(size_of::<T>() as u64),
-        })?;
-    Ok(vector)
 }
 
 /// `0..length` in stretches.
@@ -444,8 +448,8 @@ impl<T: Hadamard> Panel<T> {
         Ok(Self {
             layout,
             padded,
-            values: zeros("rows of the transform", layout.height.saturating_mul(step))?,
-            tile: zeros("a tile of rows", SIDE * TILE_COLUMNS)?,
+            values: aligned("rows of the transform", layout.height.saturating_mul(step))?,
+            tile: aligned("a tile of rows", SIDE * TILE_COLUMNS)?,
         })
     }
 

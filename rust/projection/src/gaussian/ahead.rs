@@ -13,7 +13,7 @@ use corekit_base::real::Real;
 use corekit_base::run::Run;
 
 use crate::error::Result;
-use crate::zeros::zeros;
+use crate::memory::{aligned, with_room};
 
 /// Memory for two panels, and who fills it.
 pub(super) struct Ahead<'a, T> {
@@ -53,10 +53,13 @@ impl<T> Panel<'_, T> {
 impl<'a, T: Real> Ahead<'a, T> {
     /// Panels of up to `together` pieces of `len` elements: both, unless `total` pieces fit in one.
     pub fn new(run: &'a Run, together: usize, total: usize, len: usize) -> Result<Self> {
+        const WHAT: &str = "a panel of the matrix";
         let panel = |pieces: usize| -> Result<Vec<_>> {
-            (0..pieces)
-                .map(|_| Ok(RwLock::new(zeros("a panel of the matrix", len)?)))
-                .collect()
+            let mut panel = with_room(WHAT, pieces)?;
+            for _ in 0..pieces {
+                panel.push(RwLock::new(aligned(WHAT, len)?));
+            }
+            Ok(panel)
         };
         let second = if total > together { together } else { 0 };
         Ok(Self {

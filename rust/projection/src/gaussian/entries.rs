@@ -10,7 +10,7 @@ use corekit_base::simd::Level;
 use super::gemm::width;
 use crate::draw::DOMAIN;
 use crate::error::Result;
-use crate::zeros::zeros;
+use crate::memory::{aligned, zeros};
 use corekit_base::normal::normals;
 
 /// Which matrix: k x d, entry (i, j) from word i of stream j.
@@ -33,8 +33,8 @@ pub(super) struct Scratch<T> {
 impl<T: Real> Scratch<T> {
     pub fn new() -> Result<Self> {
         Ok(Self {
-            words: vec![0; BATCH],
-            numbers: zeros("random numbers", BATCH)?,
+            words: zeros("random words", BATCH)?,
+            numbers: aligned("random numbers", BATCH)?,
         })
     }
 }

@@ -19,7 +19,7 @@ use super::ahead::{Ahead, Panel};
 use super::entries::{Entries, Scratch};
 use super::gemm::{DEPTH, ROWS, TILE_STRIDE, multiply, width};
 use crate::error::Result;
-use crate::zeros::zeros;
+use crate::memory::{aligned, with_room};
 
 /// Rows of a task.
 const BLOCK: usize = 8 * ROWS;
@@ -139,13 +139,14 @@ pub(super) fn product<T: Real>(
         DEPTH.min(depth) * plan.columns,
     )?;
     // The sums of one round, unless a task goes through with all pieces and keeps them itself.
-    let sums: Vec<_> = (0..if is_whole {
-        0
-    } else {
-        plan.round.div_ceil(plan.block)
-    })
-        .map(|_| Ok(Mutex::new(zeros("sums", plan.block * plan.columns)?)))
-        .collect::<Result<_>>()?;
+    let kept = match is_whole {
+        true => 0,
+        false => plan.round.div_ceil(plan.block),
+    };
+    let mut sums = with_room("sums", kept)?;
+    for _ in 0..kept {
+        sums.push(Mutex::new(aligned("sums", plan.block * plan.columns)?));
+    }
     let done = AtomicU64::new(0);
     // A row counts when all its columns are stored.
     let advance = |rows: usize| {
@@ -196,9 +197,9 @@ pub(super) fn product<T: Real>(
             || {
                 Ok(Worker {
                     scratch: Scratch::new()?,
-                    tile: zeros("a tile", plan.block * TILE_STRIDE)?,
-                    turned: zeros("a row", plan.columns.max(BLOCK * width::<T>()))?,
-                    sums: zeros(
+                    tile: aligned("a tile", plan.block * TILE_STRIDE)?,
+                    turned: aligned("a row", plan.columns.max(BLOCK * width::<T>()))?,
+                    sums: aligned(
                         "sums",
                         if is_whole {
                             plan.block * plan.columns
