@@ -157,7 +157,7 @@ def _explanation(
     rows, columns = source.shape
     k = projection.n_components
     count = _threads.count(arguments.threads)
-    work = _file.plan(source, k, arguments.memory_limit, count)
+    work = _file.plan(source, projection, arguments.memory_limit, count)
     seconds = projection._file_seconds(work, threads=work.threads)
     # Achlioptas's density is the least that errs no more than a Gaussian matrix on any data.
     more = " or more" if projection.density is not None and projection.density < 1 / 3 else ""

@@ -3,7 +3,9 @@
 use corekit_base::control::{Control, Progress};
 use corekit_base::run::Run;
 use corekit_base::simd::Level;
-use corekit_projection::{Compressed, Error, Indices, Law, Operator, Result, Strata, Threshold};
+use corekit_projection::{
+    Call, Compressed, Error, Indices, Law, Operator, Result, Strata, Threshold,
+};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
@@ -54,7 +56,7 @@ impl Projection {
     /// y = x Aᵀ.
     fn project(&self, x: Array<'_>, y: Array<'_>, how: How) -> PyResult<()> {
         let py = x.py();
-        let work = x.elements();
+        let work = self.work(x.elements(), Call::Dense { rows: x.rows() });
         let (row_bytes, rows) = (x.row_bytes(), x.rows());
         #[allow(unsafe_code)]
         // SAFETY: the caller of this private module gives an `out` that is writable, shares no
@@ -95,7 +97,7 @@ impl Projection {
             false => (rows, columns),
             true => (columns, rows),
         };
-        let work = nnz + y.elements();
+        let work = self.work(nnz + y.elements(), Call::Sparse { rows, nnz });
         #[allow(unsafe_code)]
         // SAFETY: as in `project`.
         let (values, y) = unsafe { (values.matrix()?, y.matrix_mut()?) };
@@ -122,9 +124,9 @@ impl Projection {
                 "a feature must be below n_features, got {feature}"
             )));
         }
-        let entries = how.run(py, features.len(), 0, 0, |run| {
-            self.operator.columns(features, run)
-        })?;
+        let count = features.len();
+        let work = self.work(count, Call::Columns { features: count });
+        let entries = how.run(py, work, 0, 0, |run| self.operator.columns(features, run))?;
         let (starts, outputs) = (entries.starts, entries.outputs);
         Ok((
             starts.into_pyarray(py),
@@ -136,7 +138,7 @@ impl Projection {
     /// x = y A.
     fn adjoint(&self, y: Array<'_>, x: Array<'_>, how: How) -> PyResult<()> {
         let py = y.py();
-        let work = x.elements();
+        let work = self.work(x.elements(), Call::Dense { rows: x.rows() });
         let (row_bytes, rows) = (x.row_bytes(), x.rows());
         #[allow(unsafe_code)]
         // SAFETY: as in `project`.
@@ -144,6 +146,21 @@ impl Projection {
         how.run(py, work, row_bytes, rows, |run| {
             self.operator.adjoint(&y, &x, run)
         })
+    }
+
+    /// The most bytes that a call on dense rows, with sums of float64 or float32, takes beyond its
+    /// output: once, and for each thread.
+    fn room(&self, float64: bool) -> [u64; 2] {
+        self.operator.room(float64)
+    }
+}
+
+impl Projection {
+    fn work(&self, elements: usize, call: Call) -> Work {
+        Work {
+            elements,
+            nanoseconds: self.operator.nanoseconds(call),
+        }
     }
 }
 
@@ -177,20 +194,35 @@ pub(crate) struct How {
     progress: Option<Py<PyAny>>,
 }
 
-/// Elements of work that are done before a thread would have been started.
-const BRIEF: usize = 1 << 19;
+/// How much a call has to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    /// Elements of the matrix that it reads or writes.
+    elements: usize,
+    /// About how long it takes on one thread.
+    nanoseconds: f64,
+}
 
-/// Elements of work that are done before a parked thread would have been woken.
-const LEAST: usize = 1 << 16;
+impl Work {
+    /// Whether starting a thread would show, and Ctrl-C can wait for the end.
+    fn is_brief(self) -> bool {
+        self.elements <= 1 << 19 && self.nanoseconds <= 20e6
+    }
+
+    /// Whether waking other threads would show.
+    fn is_least(self) -> bool {
+        self.elements <= 1 << 16 && self.nanoseconds <= 1e6
+    }
+}
 
 impl How {
     pub(crate) fn run<T: Send>(
         &self,
         py: Python<'_>,
-        elements: usize,
+        work: Work,
         row_bytes: usize,
         rows: usize,
-        work: impl FnOnce(&Run<'_>) -> Result<T> + Send,
+        call: impl FnOnce(&Run<'_>) -> Result<T> + Send,
     ) -> PyResult<T> {
         let level = match &self.level {
             None => Level::detect(),
@@ -202,19 +234,19 @@ impl How {
         };
         let control = Control::new();
         let run = Run {
-            threads: if elements <= LEAST { 1 } else { self.threads },
+            threads: if work.is_least() { 1 } else { self.threads },
             level,
             control: &control,
         };
         let Some(progress) = &self.progress else {
-            if elements <= BRIEF {
-                return enter_briefly(py, || work(&run).map_err(|error| raise(&error)));
+            if work.is_brief() {
+                return enter_briefly(py, || call(&run).map_err(|error| raise(&error)));
             }
             return enter(
                 py,
                 &control,
                 |_| Ok(()),
-                || work(&run).map_err(|error| raise(&error)),
+                || call(&run).map_err(|error| raise(&error)),
             );
         };
         let total = rows as u64 * row_bytes as u64;
@@ -224,7 +256,7 @@ impl How {
             progress.call1(py, (done, total, "project")).map(drop)
         };
         enter(py, &control, tell, || {
-            work(&run).map_err(|error| raise(&error))
+            call(&run).map_err(|error| raise(&error))
         })
     }
 }
