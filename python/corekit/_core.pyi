@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corekit._how import Array, AttentionGradients, AttentionOptions, How, State
-from corekit._job import Job
+from corekit.shuffle._job import Job
 
 __all__ = [
     "LEAST_EPS",
@@ -72,6 +72,7 @@ class Projection:
         self, features: npt.NDArray[np.uint64], how: How
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.float64]]: ...
     def adjoint(self, y: Array, x: Array, how: How) -> None: ...
+    def room(self, float64: bool) -> list[int]: ...
 
 @final
 class FeatureMap:

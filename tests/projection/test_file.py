@@ -34,7 +34,7 @@ from corekit.errors import (
     MemoryLimitError,
     MissingFileError,
 )
-from corekit.projection import _file
+from corekit.projection import SparseProjection, _file
 from projection.children import run, threads_beside_pool
 from projection.formula import KINDS
 from projection.operators import Array, data, make, same
@@ -54,9 +54,9 @@ def saved(folder: Path, X: Array) -> Path:
 
 
 def limit_of(rows: int, X: Array, k: int, threads: int = 1) -> int:
-    """Return the least limit under which so many rows make a block."""
+    """Return the least limit under which so many rows make a block, but for srht."""
     out = X.itemsize if X.dtype.kind == "f" else 8
-    return _file._BASE_BYTES + threads * _file._THREAD_BYTES + rows * (2 * X[:1].nbytes + k * out)
+    return _file._BASE_BYTES + threads * 16 * MIB + rows * (2 * X[:1].nbytes + k * out)
 
 
 def named(order: Any) -> str:
@@ -95,7 +95,7 @@ def test_rows_that_do_not_divide_the_block(tmp_path: Path, order: Any, n: int) -
     source, out = saved(tmp_path, order(X)), tmp_path / "y.npy"
     for rows in (1, 2, 32, 40):
         work = _file.plan(
-            _file.open_source(source, None, None), 9, limit_of(rows, data(1, 50), 9), 1
+            _file.open_source(source, None, None), projection, limit_of(rows, data(1, 50), 9), 1
         )
         assert work.block_rows == max(1, min(rows, n) // 32 * 32 or min(rows, n))
         projection.project_file(source, out, memory_limit=work.memory_bytes)
@@ -559,7 +559,7 @@ def test_the_limit_that_is_said_to_be_enough_is(tmp_path: Path, out: Path) -> No
 @pytest.mark.parametrize("k", [1, 1000, 50_000])
 def test_plans_are_within_their_limits(limit: str, threads: int, columns: int, k: int) -> None:
     source = _file.Source("x", (10**6, columns), "float32", 128, False, True, ())
-    work = _file.plan(source, k, limit, threads)
+    work = _file.plan(source, SparseProjection(columns, k, seed=1), limit, threads)
     assert 1 <= work.threads <= threads
     assert work.block_rows >= 1
     bound = int(limit[:-3]) << (30 if limit.endswith("GiB") else 20)
@@ -581,6 +581,10 @@ CASES: list[dict[str, Any]] = [
     {"limit": 64, "threads": 2, "kind": "iid", "n": 60_000},
     {"limit": 64, "threads": 2, "kind": "gaussian", "n": 60_000},
     {"limit": 64, "threads": 2, "kind": "stack"},
+    # Many outputs, and rows that are padded to a power of two.
+    {"limit": 32, "threads": 1, "kind": "stack", "k": 131_072, "dtype": "float64", "n": 15_000},
+    {"limit": 32, "threads": 1, "order": "F", "k": 131_072, "n": 30_000},
+    {"limit": 300, "threads": 1, "kind": "srht", "d": (1 << 24) - 5, "n": 16},
 ]
 
 

@@ -25,6 +25,12 @@ def test_ctrl_c(kind: str, call: str) -> None:
     promptness.ends_promptly(lambda _: promptness.seconds(run(interrupted.__file__, kind, call)))
 
 
+@pytest.mark.parametrize("name", ["gaussian", "iid", "adjoint", "entries", "sparse", "submatrix"])
+def test_ctrl_c_on_few_rows(name: str) -> None:
+    pytest.importorskip("scipy.sparse")
+    promptness.ends_promptly(lambda _: promptness.seconds(run(interrupted.__file__, "few", name)))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_progress(kind: str) -> None:
     projection = make(kind, 300, 64)

@@ -1,5 +1,7 @@
 """The promise: beyond its output a call takes less than 16 MiB a thread, whatever the input.
 
+With srht, a thread holds a padded row, if that is more.
+
 Nothing in proportion to the data, nothing in proportion to the matrix: the inputs here are some
 hundred MiB, and the matrices would be. What CSR and CSC keep is a table of a few bytes a feature.
 Measured as resident memory in a process of its own.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from projection import resident
@@ -63,6 +66,35 @@ def test_kinds(kind: str) -> None:
     # A matrix that would take 256 MiB and more, on a few rows.
     wide = {"kind": kind, "n": 4, "d": 262_144, "k": 512}
     assert added(**wide) < 2 * PER_THREAD + CODE
+
+
+@pytest.mark.parametrize("call", ["project", "adjoint"])
+@pytest.mark.parametrize("k", [12_000, 131_072])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "srht"])
+def test_many_outputs(kind: str, dtype: str, order: str, k: int, call: str) -> None:
+    d = 100 if kind == "iid" else 600
+    case = {"kind": kind, "dtype": dtype, "order": order, "k": k, "call": call, "n": 70, "d": d}
+    assert added(**case, threads=1) < PER_THREAD + CODE
+
+
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize("kind", ["block-stack", "countsketch", "iid"])
+def test_many_outputs_of_sparse_input(kind: str, form: str) -> None:
+    pytest.importorskip("scipy.sparse")
+    case = {"kind": kind, "form": form, "k": (1 << 20) + 1, "n": 5, "d": 300}
+    assert added(**case, dtype="float64", threads=1) < PER_THREAD + CODE
+
+
+@pytest.mark.parametrize("call", ["project", "adjoint"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_that_are_padded(dtype: str, call: str) -> None:
+    case = {"kind": "srht", "dtype": dtype, "call": call, "n": 4, "d": (1 << 22) - 5}
+    row = (1 << 22) * np.dtype(dtype).itemsize
+    assert added(**case) < 2 * (max(PER_THREAD, row) + CODE)
+    # Drawing a matrix takes 36 bytes for each output.
+    assert added(**case, k=1 << 18) < 2 * (max(PER_THREAD, row) + CODE) + (36 << 18)
 
 
 @pytest.mark.parametrize("call", ["adjoint", "left"])

@@ -177,7 +177,7 @@ def _explanation(
     rows, columns = source.shape
     k = projection.n_components
     count = _threads.count(arguments.threads)
-    work = _file.plan(source, k, arguments.memory_limit, count)
+    work = _file.plan(source, projection, arguments.memory_limit, count)
     seconds = projection._file_seconds(work, threads=work.threads)
     many, most = (variance**0.5 for variance in variances(projection))
     more = f", up to {most:.4g} where few features differ" if most > many else ""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +28,12 @@ from corekit.errors import (
 )
 from corekit.projection import _arrays
 
-# What a run takes beside its blocks of rows: the pages of code and of the interpreter that it
-# is the first to use, and what the kernels promise not to exceed for each thread.
+if TYPE_CHECKING:
+    from corekit.projection import SparseProjection
+
+# What a run takes beside its blocks of rows and what the kernels take: the pages of code and of
+# the interpreter that it is the first to use.
 _BASE_BYTES = 8 << 20
-_THREAD_BYTES = 16 << 20
 
 # A block that stays in the caches is projected fastest, but every block draws the matrix
 # anew. Where columns lie one after another, more rows are longer pieces to read.
@@ -108,23 +110,28 @@ class FilePlan:
         return _npy_header((self.source.shape[0], self.n_components), self.result_dtype)
 
 
-def plan(source: Source, n_components: int, memory_limit: object, threads: int) -> FilePlan:
+def plan(
+    source: Source, projection: SparseProjection, memory_limit: object, threads: int
+) -> FilePlan:
     """Divide the rows so that two blocks of input and one of output fit the limit.
 
     Where memory is short, threads are given up before rows.
     """
     limit = _memory.limit(memory_limit)
+    n_components = projection.n_components
     out_bytes = n_components * _stored(_arrays.result_dtype(source.dtype)).itemsize
     a_row = 2 * source.row_bytes + out_bytes
-    least = _BASE_BYTES + _THREAD_BYTES + a_row
+    once, each = projection._kernel_bytes(source.dtype)
+    base = _BASE_BYTES + once
+    least = base + each + a_row
     if limit < least:
         raise MemoryLimitError(
             f"memory_limit must be at least {_size.human(least)} ({least} bytes) for rows of "
             f"{source.row_bytes} bytes, {out_bytes} when projected, got {limit}"
         )
-    wanted = max(a_row, min(_BLOCK_ROWS * a_row, (limit - _BASE_BYTES) // 2))
-    threads = min(threads, max(1, (limit - _BASE_BYTES - wanted) // _THREAD_BYTES))
-    fixed = _BASE_BYTES + threads * _THREAD_BYTES
+    wanted = max(a_row, min(_BLOCK_ROWS * a_row, (limit - base) // 2))
+    threads = min(threads, max(1, (limit - base - wanted) // each))
+    fixed = base + threads * each
     rows = (limit - fixed) // a_row
     block = _BLOCK_BYTES_BY_COLUMNS if source.by_columns else _BLOCK_BYTES
     rows = min(rows, max(_BLOCK_ROWS, block // max(source.row_bytes, out_bytes)))

@@ -255,9 +255,10 @@ class SparseProjection:
         the density, and the drawing of all d k entries for every block of rows;
         O(n N log N) for ``"srht"``, sparse or not, with N the power of two from d on.
 
-        Beyond the output a thread takes less than 16 MiB for k up to 32768, and some 300 k
-        bytes from there on; CSR and CSC keep a table of 2 s bytes a feature (4 s from
-        k = 32768 on), up to 128 MiB.
+        Beyond the output a thread takes less than 16 MiB, whatever n, d and k; with
+        ``"srht"`` it holds a row of N numbers, in float32 or float64, if that is more, and
+        drawing the matrix takes 36 k bytes (20 N at most). CSR and CSC keep a table of 2 s
+        bytes a feature (4 s from k = 32768 on), up to 128 MiB.
         """
         source = _arrays.matrix("X", X)
         shape = _Shape("X", self.n_features)
@@ -402,8 +403,13 @@ class SparseProjection:
         destination = _file.destination_of(dst)
         _progress.check(progress)
         count = _threads.count(threads)
-        work = _file.plan(source, self.n_components, memory_limit, count)
+        work = _file.plan(source, self, memory_limit, count)
         _file.run(work, self._block_projector(work.threads), destination, progress)
+
+    def _kernel_bytes(self, dtype: str) -> tuple[int, int]:
+        """Return the most bytes of a call on dense rows: once, and for each thread."""
+        once, each = self._core.room(dtype not in ("float16", "bfloat16", "float32"))
+        return once, each
 
     def _file_seconds(self, work: _file.FilePlan, *, threads: int) -> float | None:
         """Estimate what `project_file` would take, by projecting the first rows.

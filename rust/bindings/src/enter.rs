@@ -65,8 +65,8 @@ pub(crate) fn enter<T: Send>(
 /// Is told how far the work is.
 pub(crate) type Tell<'a> = &'a (dyn Fn(Python<'_>, Progress) -> PyResult<()> + Sync);
 
-/// How long work takes.
-#[derive(Clone, Copy, PartialEq)]
+/// How long work takes, in rising order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Length {
     /// Over before a thread that is parked would have been woken.
     Least,

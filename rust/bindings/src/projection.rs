@@ -2,7 +2,9 @@
 
 use corekit_base::control::Progress;
 use corekit_base::run::Run;
-use corekit_projection::{Compressed, Error, Indices, Law, Operator, Result, Strata, Threshold};
+use corekit_projection::{
+    Call, Compressed, Error, Indices, Law, Operator, Result, Strata, Threshold,
+};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
@@ -53,7 +55,7 @@ impl Projection {
     /// y = x Aᵀ.
     fn project(&self, x: Array<'_>, y: Array<'_>, how: How) -> PyResult<()> {
         let py = x.py();
-        let work = x.elements();
+        let work = self.work(x.elements(), Call::Dense { rows: x.rows() });
         let (row_bytes, rows) = (x.row_bytes(), x.rows());
         #[allow(unsafe_code)]
         // SAFETY: the caller of this private module gives an `out` that is writable, shares no
@@ -94,7 +96,7 @@ impl Projection {
             false => (rows, columns),
             true => (columns, rows),
         };
-        let work = nnz + y.elements();
+        let work = self.work(nnz + y.elements(), Call::Sparse { rows, nnz });
         #[allow(unsafe_code)]
         // SAFETY: as in `project`.
         let (values, y) = unsafe { (values.matrix()?, y.matrix_mut()?) };
@@ -121,9 +123,9 @@ impl Projection {
                 "a feature must be below n_features, got {feature}"
             )));
         }
-        let entries = how.run(py, features.len(), 0, 0, |run| {
-            self.operator.columns(features, run)
-        })?;
+        let count = features.len();
+        let work = self.work(count, Call::Columns { features: count });
+        let entries = how.run(py, work, 0, 0, |run| self.operator.columns(features, run))?;
         let (starts, outputs) = (entries.starts, entries.outputs);
         Ok((
             starts.into_pyarray(py),
@@ -135,7 +137,7 @@ impl Projection {
     /// x = y A.
     fn adjoint(&self, y: Array<'_>, x: Array<'_>, how: How) -> PyResult<()> {
         let py = y.py();
-        let work = x.elements();
+        let work = self.work(x.elements(), Call::Dense { rows: x.rows() });
         let (row_bytes, rows) = (x.row_bytes(), x.rows());
         #[allow(unsafe_code)]
         // SAFETY: as in `project`.
@@ -143,6 +145,21 @@ impl Projection {
         how.run(py, work, row_bytes, rows, |run| {
             self.operator.adjoint(&y, &x, run)
         })
+    }
+
+    /// The most bytes that a call on dense rows, with sums of float64 or float32, takes beyond its
+    /// output: once, and for each thread.
+    fn room(&self, float64: bool) -> [u64; 2] {
+        self.operator.room(float64)
+    }
+}
+
+impl Projection {
+    fn work(&self, elements: usize, call: Call) -> Work {
+        Work {
+            elements,
+            nanoseconds: self.operator.nanoseconds(call),
+        }
     }
 }
 
@@ -174,22 +191,34 @@ pub(crate) struct How {
     progress: Option<Py<PyAny>>,
 }
 
-/// The most elements of work of [`Length::Least`].
-const LEAST: usize = 1 << 16;
+/// How much a call has to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    /// Elements of the matrix that it reads or writes.
+    elements: usize,
+    /// About how long it takes on one thread.
+    nanoseconds: f64,
+}
 
-/// The most of [`Length::Brief`].
-const BRIEF: usize = 1 << 19;
+impl Work {
+    fn length(self) -> Length {
+        let Self {
+            elements,
+            nanoseconds,
+        } = self;
+        Length::of(elements, 1 << 16, 1 << 19).max(Length::of(nanoseconds, 1e6, 20e6))
+    }
+}
 
 impl How {
     pub(crate) fn run<T: Send>(
         &self,
         py: Python<'_>,
-        elements: usize,
+        work: Work,
         row_bytes: usize,
         rows: usize,
-        work: impl FnOnce(&Run<'_>) -> Result<T> + Send,
+        call: impl FnOnce(&Run<'_>) -> Result<T> + Send,
     ) -> PyResult<T> {
-        let length = Length::of(elements, LEAST, BRIEF);
         let total = rows as u64 * row_bytes as u64;
         let tell = |py: Python<'_>, Progress { done, .. }: Progress| match &self.progress {
             Some(progress) => {
@@ -199,6 +228,6 @@ impl How {
             None => Ok(()),
         };
         let tell = self.progress.is_some().then_some(&tell as Tell<'_>);
-        run(py, Some(self.threads), length, tell, work)
+        run(py, Some(self.threads), work.length(), tell, call)
     }
 }

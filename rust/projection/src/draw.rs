@@ -4,6 +4,8 @@
 //! them take words of Philox streams whose counter ends in [`DOMAIN`]: stream b for block b of a
 //! stack, stream j for feature j of the other laws.
 
+use std::ops::Range;
+
 use corekit_base::philox::Stream;
 
 use crate::law::{Strata, Threshold, WIDEST};
@@ -33,18 +35,27 @@ pub struct Placement {
 /// The bit of a lane that says "negated".
 pub const SIGN: u8 = 0x80;
 
-/// Draws the placements of block `block`, one for each stratum.
+impl Placement {
+    /// What is there before it is drawn.
+    pub const NOWHERE: Self = Self {
+        start: 0,
+        lanes: [0; WIDEST],
+    };
+}
+
+/// Draws the placements of block `block` in the strata `which`, one for each; `words` is room for
+/// their words of the stream, [`Strata::words_per_stratum`] each.
 pub fn placements(
     seed: u128,
     strata: &Strata,
+    which: Range<usize>,
     block: u64,
-    words: &mut Vec<u64>,
+    words: &mut [u64],
     out: &mut [Placement],
 ) {
-    words.resize(strata.words(), 0);
-    Stream::new(seed, block, DOMAIN).fill(0, words);
     let each = strata.words_per_stratum();
-    for (r, (placement, drawn)) in out.iter_mut().zip(words.chunks_exact(each)).enumerate() {
+    Stream::new(seed, block, DOMAIN).fill((which.start * each) as u64, words);
+    for (r, (placement, drawn)) in which.zip(out.iter_mut().zip(words.chunks_exact(each))) {
         let group = strata.first[r] + below(drawn[0], strata.first[r + 1] - strata.first[r]);
         let mut lanes = [0; WIDEST];
         match strata.width {
@@ -90,25 +101,23 @@ fn permutation<const N: usize>(index: u64) -> [u8; N] {
     std::array::from_fn(|i| (order >> (8 * i)) as u8)
 }
 
-/// The draws of feature `feature` under an iid law, one for each output.
-pub fn halves(seed: u128, feature: u64, words: &mut [u64]) -> impl Iterator<Item = u32> {
-    Stream::new(seed, feature, DOMAIN).fill(0, words);
-    words
-        .iter()
-        .flat_map(|word| [*word as u32, (*word >> 32) as u32])
-}
-
-/// Calls `entry(output, is_negative)` for every entry of feature `feature` under an iid law.
+/// Calls `entry(output, is_negative)` for the entries of feature `feature` under an iid law among
+/// `outputs`, which begin at an even one and are counted from there. `words` is room for the words
+/// of the stream, half as many.
 pub fn iid_column(
     seed: u128,
     threshold: Threshold,
-    n_components: usize,
+    outputs: Range<usize>,
     feature: u64,
-    words: &mut Vec<u64>,
+    words: &mut [u64],
     mut entry: impl FnMut(usize, bool),
 ) {
-    words.resize(n_components.div_ceil(2), 0);
-    for (output, half) in halves(seed, feature, words).take(n_components).enumerate() {
+    debug_assert!(outputs.start.is_multiple_of(2));
+    Stream::new(seed, feature, DOMAIN).fill((outputs.start / 2) as u64, words);
+    let halves = words
+        .iter()
+        .flat_map(|word| [*word as u32, (*word >> 32) as u32]);
+    for (output, half) in halves.take(outputs.len()).enumerate() {
         if threshold.keeps(half) {
             entry(output, half & 1 == 1);
         }

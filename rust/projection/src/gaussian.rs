@@ -20,13 +20,15 @@ mod tests;
 use corekit_base::array::{Matrix, MatrixMut};
 use corekit_base::real::Real;
 use corekit_base::run::Run;
-use corekit_base::simd::Level;
 
 use crate::error::Result;
 use entries::{Entries, Scratch};
 use product::{Side, product};
 
 pub(crate) use sparse::project_sparse;
+
+/// Outputs of columns that are drawn between two looks at the caller's wishes.
+const COLUMN_OUTPUTS: usize = 1 << 20;
 
 /// y = x Aᵀ for the k x d matrix A under `seed`: n x d to n x k.
 pub(crate) fn project<T: Real>(
@@ -60,10 +62,17 @@ pub(crate) fn columns(
     seed: u128,
     k: usize,
     features: &[u64],
-    level: Level,
     out: &mut [f64],
+    run: &Run,
 ) -> Result<()> {
-    let entries = Entries::new(seed, k, level);
-    entries.columns(features.iter().copied(), 0..k, &mut Scratch::new()?, out, k);
+    let entries = Entries::new(seed, k, run.level);
+    let mut scratch = Scratch::new()?;
+    let step = k.min(COLUMN_OUTPUTS);
+    for start in (0..k).step_by(step) {
+        run.control.check()?;
+        let outputs = start..k.min(start + step);
+        let features = features.iter().copied();
+        entries.columns(features, outputs, &mut scratch, &mut out[start..], k);
+    }
     Ok(())
 }

@@ -12,6 +12,7 @@
 //! - [`dense`]: dense rows by the sparse laws; [`sparse`]: CSR and CSC by them.
 //! - [`gaussian`]: the Gaussian law, drawn in panels ahead of their use.
 //! - [`srht`]: the subsampled randomised Hadamard transform.
+//! - [`cost`]: about how long a call takes.
 //! - [`bounds`]: how likely a length is off by more than eps.
 //!
 //! Rows are the unit of work, and every output is a sum in an order that is fixed: bits depend on
@@ -20,15 +21,19 @@
 //! To read it all, begin with [`law`] and [`operator`], then the kernel of one law.
 
 pub mod bounds;
+mod cost;
 mod dense;
 pub mod draw;
 mod error;
 mod gaussian;
 pub mod law;
+mod memory;
 mod operator;
+mod sort;
 mod sparse;
 mod srht;
 
+pub use cost::Call;
 pub use error::{Error, Result};
 pub use law::{Law, Strata, Threshold};
 pub use operator::Operator;

@@ -2,22 +2,25 @@
 
 use std::sync::OnceLock;
 
-use corekit_base::aligned::zeros;
 use corekit_base::array::{Dtype, Matrix, MatrixMut};
-use corekit_base::real::Real;
+use corekit_base::memory::try_vec;
 use corekit_base::run::Run;
 
 use crate::dense;
-use crate::dense::blocks::{BlockDraw, Blocks, Table};
-use crate::dense::lists::{ListDraw, Lists, chunk_features};
+use crate::dense::blocks::{self, BlockDraw, Blocks, Table};
+use crate::dense::lists::{self, ListDraw, Lists, chunk_features};
 use crate::dense::tables::Kept;
 use crate::error::{Error, Result};
 use crate::gaussian;
 use crate::law::{Law, SparseLaw};
+use crate::memory::zeros;
 use crate::sparse::{
     self, Columns, Compressed, Draw, Entries, Paired, Slab, Slabs, Source, SparseRows,
 };
 use crate::srht::{Hadamard, Srht};
+
+/// Entries of columns that are drawn between two looks at the caller's wishes.
+const COLUMN_ENTRIES: usize = 1 << 20;
 
 /// The types that all laws have kernels for.
 trait Kernels: Blocks + Hadamard + Paired {}
@@ -83,6 +86,43 @@ impl Operator {
         self.n_components
     }
 
+    pub(crate) fn law(&self) -> &Law {
+        &self.law
+    }
+
+    /// Whether dense calls find tables that were drawn before.
+    pub(crate) fn keeps_tables(&self) -> bool {
+        let of_lists = self.lists.get().or(self.adjoint.get()).is_some();
+        of_lists || self.blocks.iter().any(|kept| kept.get().is_some())
+    }
+
+    /// Whether sparse calls find columns that were drawn before.
+    pub(crate) fn has_columns(&self) -> bool {
+        matches!(self.columns.get(), Some(Some(_)))
+    }
+
+    /// Whether what the SRHT law draws for all features was drawn before.
+    pub(crate) fn has_drawn(&self) -> bool {
+        self.srht.get().is_some()
+    }
+
+    /// The most bytes that a call on dense rows, with sums of float64 or float32, takes beyond its
+    /// output: once, and for each thread.
+    ///
+    /// 16 MiB a thread are enough for all laws but [`Law::Srht`], of which every thread holds a row,
+    /// padded to a power of two.
+    pub fn room(&self, float64: bool) -> [u64; 2] {
+        const THREAD: u64 = 16 << 20;
+        match self.law {
+            Law::Srht => {
+                let size = if float64 { 8 } else { 4 };
+                let [once, each] = Srht::room(self.n_features, self.n_components, size);
+                [once, each.max(THREAD)]
+            }
+            _ => [0, THREAD],
+        }
+    }
+
     /// What the SRHT law draws once for all features.
     fn srht(&self, run: &Run<'_>) -> Result<&Srht> {
         if let Some(drawn) = self.srht.get() {
@@ -93,12 +133,14 @@ impl Operator {
     }
 
     fn list_draw<'a>(&self, law: SparseLaw<'a>, by_feature: bool) -> ListDraw<'a> {
+        let parts = lists::parts(law);
         ListDraw {
             seed: self.seed,
             law,
+            parts,
             n_features: self.n_features,
             by_feature,
-            chunk: chunk_features(&law),
+            chunk: chunk_features(&parts),
         }
     }
 
@@ -128,19 +170,20 @@ impl Operator {
     ) -> Result<()> {
         let (seed, k) = (self.seed, self.n_components);
         match (self.law.sparse(k), &self.law) {
-            (Some(law), Law::Stack(strata)) if strata.width >= 8 && !x.is_by_columns() => {
+            (Some(_), Law::Stack(strata)) if strata.width >= 8 && !x.is_by_columns() => {
                 let draw = BlockDraw {
                     seed,
                     strata,
+                    parts: blocks::parts::<T>(strata),
                     n_features: self.n_features,
                     chunk: T::CHUNK,
                 };
                 let kept = &self.blocks[usize::from(is_wide(T::DTYPE))];
-                dense::project_blocks::<T>(&draw, kept, &scales(&law), x, y, run)
+                dense::project_blocks::<T>(&draw, kept, x, y, run)
             }
             (Some(law), _) => {
                 let draw = self.list_draw(law, false);
-                dense::project_lists::<T>(&draw, &self.lists, &scales(&law), x, y, run)
+                dense::project_lists::<T>(&draw, &self.lists, x, y, run)
             }
             (None, Law::Srht) => self.srht(run)?.project::<T>(x, y, run),
             (None, _) => gaussian::project::<T>(seed, k, x, y, run),
@@ -191,20 +234,28 @@ impl Operator {
                 });
             }
         };
-        let draw = Draw { law, seed };
-        let table = match self.columns.get() {
-            Some(table) => table.as_ref(),
-            None if !Columns::pay(&draw.law, self.n_features, x.nnz()) => None,
-            None => {
-                let built = Columns::build(&draw, self.n_features, run)?;
-                self.columns.get_or_init(|| built).as_ref()
+        let parts = sparse::parts(law);
+        for number in 0..parts.count() {
+            let part = parts.get(number);
+            let draw = Draw { law, part, seed };
+            // A table has all outputs of a feature.
+            let table = match self.columns.get() {
+                _ if parts.count() > 1 => None,
+                Some(table) => table.as_ref(),
+                None if !Columns::pay(&law, self.n_features, x.nnz()) => None,
+                None => {
+                    let built = Columns::build(&draw, self.n_features, run)?;
+                    self.columns.get_or_init(|| built).as_ref()
+                }
+            };
+            let source = Source { draw, table };
+            let y = y.transposed().row_range(part.outputs()).transposed();
+            match by_columns {
+                false => sparse::project_csr::<T>(&source, x, &y, run)?,
+                true => sparse::project_csc::<T>(&source, x, &y, run)?,
             }
-        };
-        let source = Source { draw, table };
-        match by_columns {
-            false => sparse::project_csr::<T>(&source, x, y, run),
-            true => sparse::project_csc::<T>(&source, x, y, run),
         }
+        Ok(())
     }
 
     /// The columns of A for `features`, each below d: O(s) time each, O(k) for the dense laws.
@@ -219,19 +270,36 @@ impl Operator {
         assert!(features.iter().all(|feature| *feature < d));
         let k = self.n_components;
         if let Some(law) = self.law.sparse(k) {
-            let seed = self.seed;
-            return sparse::entries(&Draw { law, seed }, features);
+            return sparse::entries(law, self.seed, features, run);
         }
-        let mut values = zeros("columns of the matrix", features.len().saturating_mul(k))?;
-        match &self.law {
-            Law::Srht => self.srht(run)?.columns(features, &mut values),
-            _ => gaussian::columns(self.seed, k, features, run.level, &mut values)?,
+        const WHAT: &str = "columns of the matrix";
+        let count = features.len();
+        let all = count.saturating_mul(k);
+        let mut found = Entries {
+            starts: try_vec(WHAT, count.saturating_add(1))?,
+            outputs: try_vec(WHAT, all)?,
+            values: zeros(WHAT, all)?,
+        };
+        found.starts.push(0);
+        let drawn = match &self.law {
+            Law::Srht => Some(self.srht(run)?),
+            _ => None,
+        };
+        // Some at a time, and then a look at the caller's wishes.
+        let together = (COLUMN_ENTRIES / k).max(1);
+        let values = found.values.chunks_mut(together * k);
+        for (features, values) in features.chunks(together).zip(values) {
+            run.control.check()?;
+            match drawn {
+                Some(drawn) => drawn.columns(features, values),
+                None => gaussian::columns(self.seed, k, features, values, run)?,
+            }
+            for _ in features {
+                found.outputs.extend(0..k as u64);
+                found.starts.push(found.outputs.len() as u64);
+            }
         }
-        Ok(Entries {
-            starts: (0..=features.len()).map(|i| (i * k) as u64).collect(),
-            outputs: features.iter().flat_map(|_| 0..k as u64).collect(),
-            values: values.to_vec(),
-        })
+        Ok(found)
     }
 
     /// X = Y A: `y` of n x k to `x` of n x d.
@@ -261,7 +329,7 @@ impl Operator {
         match (self.law.sparse(k), &self.law) {
             (Some(law), _) => {
                 let draw = self.list_draw(law, true);
-                dense::adjoint::<T>(&draw, &self.adjoint, &scales(&law), y, x, run)
+                dense::adjoint::<T>(&draw, &self.adjoint, y, x, run)
             }
             (None, Law::Srht) => self.srht(run)?.adjoint::<T>(y, x, run),
             (None, _) => gaussian::adjoint::<T>(self.seed, d, k, y, x, run),
@@ -287,11 +355,6 @@ impl Operator {
             to.columns()
         )))
     }
-}
-
-/// The weight of every output, rounded to the type of the sums.
-fn scales<T: Real>(law: &SparseLaw<'_>) -> Vec<T> {
-    law.scales().into_iter().map(T::of).collect()
 }
 
 /// Calls `project` for the rows of `x`, all at once or, where it is by columns, slab after slab.

@@ -7,7 +7,8 @@
 //!
 //! What costs time is to find a feature's entries, in a table far larger than the nearest caches
 //! ([`columns`]); they are asked for well before they are needed. Where there is no table, the
-//! columns are drawn as they come ([`drawn`]).
+//! columns are drawn as they come ([`drawn`]), and the last of them kept ([`cache`]). Where there
+//! are very many outputs, rows are gone through once for each part of them.
 //!
 //! - [`compressed`]: CSR and CSC as they come from outside, checked.
 //! - [`rows`]: rows in the order in which they are summed, whatever order they are stored in.
@@ -19,14 +20,14 @@ use corekit_base::real::Real;
 use corekit_base::run::Run;
 
 use crate::error::{Error, Result};
-use crate::law::SparseLaw;
+use crate::law::{Part, Parts, SparseLaw};
 
+mod cache;
 pub(crate) mod columns;
 pub(crate) mod compressed;
 pub(crate) mod drawn;
 pub(crate) mod entries;
 mod kernel;
-mod memory;
 pub(crate) mod rows;
 pub(crate) mod slabs;
 #[cfg(test)]
@@ -39,13 +40,37 @@ pub(crate) use entries::entries;
 pub(crate) use rows::SparseRows;
 pub(crate) use slabs::{Paired, Slab, Slabs};
 
+/// The most outputs of a part: their sums, of float64, take 2 MiB.
+const MOST_OUTPUTS: usize = 1 << 18;
+
+/// The most entries of a column in a part: a block of 16 such columns takes 512 KiB.
+const MOST_ENTRIES: usize = 1 << 13;
+
+/// How outputs are divided.
+pub(crate) fn parts(law: SparseLaw<'_>) -> Parts<'_> {
+    law.parts(MOST_OUTPUTS, MOST_ENTRIES)
+}
+
 /// A law with few entries in a column, and what a draw from it needs beside the feature's number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Draw<'a> {
     /// The law.
     pub law: SparseLaw<'a>,
+    /// The outputs that are drawn; they are counted from the first of them.
+    pub part: Part,
     /// The seed.
     pub seed: u128,
+}
+
+impl Draw<'_> {
+    /// The entries of a column: their number, or what is expected of it.
+    fn column_nnz(&self) -> f64 {
+        let share = self.part.len as f64 / self.law.n_components() as f64;
+        match self.law {
+            SparseLaw::Stack(_) => self.part.strata().len() as f64,
+            SparseLaw::Iid { .. } => share * self.law.column_nnz(),
+        }
+    }
 }
 
 /// Where the columns of A come from. The bits of a result do not depend on it.
@@ -57,7 +82,7 @@ pub(crate) struct Source<'a> {
     pub table: Option<&'a Columns>,
 }
 
-/// Y = X Aᵀ for `x` in CSR: rows are `x`'s major axis.
+/// Y = X Aᵀ for `x` in CSR: rows are `x`'s major axis, and `y` has the outputs that are drawn.
 ///
 /// Time: O(nnz) table look-ups and O(nnz s + n k) additions; memory: some tens of KB a thread, and
 /// room for the longest row if there are rows that are not in order.
@@ -72,7 +97,7 @@ pub(crate) fn project_csr<T: Real>(
     run: &Run<'_>,
 ) -> Result<()> {
     fits(source, x.major(), y)?;
-    kernel::project(source, kernel::Csr::<T>::new(source, x, y, run))
+    kernel::project(source, kernel::Csr::<T>::new(source, x, y, run)?)
 }
 
 /// Y = X Aᵀ for `x` in CSC: features are `x`'s major axis, and rows its minor one.
@@ -90,12 +115,12 @@ pub(crate) fn project_csc<T: Paired>(
     fits(source, x.minor(), y)?;
     kernel::project(
         source,
-        kernel::Csc(kernel::Csr::<T>::new(source, x, y, run)),
+        kernel::Csc(kernel::Csr::<T>::new(source, x, y, run)?),
     )
 }
 
 fn fits(source: &Source<'_>, rows: usize, y: &MatrixMut<'_>) -> Result<()> {
-    let needed = [rows, source.draw.law.n_components()];
+    let needed = [rows, source.draw.part.len];
     if [y.rows(), y.columns()] == needed {
         return Ok(());
     }

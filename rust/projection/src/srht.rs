@@ -26,7 +26,7 @@ mod tests;
 
 use std::ops::Range;
 
-use corekit_base::aligned::{Aligned, zeros};
+use corekit_base::aligned::{self, Aligned};
 use corekit_base::array::{Matrix, MatrixMut};
 use corekit_base::control::Control;
 use corekit_base::memory::try_vec;
@@ -35,6 +35,7 @@ use corekit_base::run::Run;
 
 use crate::draw::DOMAIN;
 use crate::error::{Error, Result};
+use crate::sort::sort;
 use crate::sparse::SparseRows;
 pub(crate) use fwht::Hadamard;
 
@@ -112,6 +113,16 @@ impl Srht {
             signs,
             rows: smallest(Stream::new(seed, 1, DOMAIN), padded, n_components, control)?,
         })
+    }
+
+    /// The most bytes that are taken to draw a matrix, and for each thread of a call for numbers of
+    /// `size` bytes.
+    pub(crate) fn room(n_features: usize, n_components: usize, size: u64) -> [u64; 2] {
+        let padded = n_features.next_power_of_two() as u64;
+        let kept = n_features as u64 / 8 + 4 * n_components as u64;
+        let draw = 16 * draw_room(n_components, padded as usize) as u64;
+        let row = size * (padded + SIDE as u64);
+        [kept + draw, row.max(PANEL_BYTES as u64) + (1 << 20)]
     }
 
     /// k.
@@ -200,7 +211,7 @@ impl Srht {
                 panel.clear(rows.len(), 0, run)?;
                 let mut live = 0;
                 for (i, row) in rows.clone().enumerate() {
-                    x.row(row, columns, values);
+                    x.row(row, columns, values, run.control)?;
                     let out = &mut panel.values[i * layout.row_step..][..self.n_features];
                     for (&column, &value) in columns.iter().zip(values.iter()) {
                         let minus = self.signs[(column / 64) as usize] >> (column % 64) & 1 == 1;
@@ -347,10 +358,15 @@ impl Srht {
     }
 }
 
+/// Words, with their places, that are held to find the `count` smallest of `length`.
+fn draw_room(count: usize, length: usize) -> usize {
+    count.saturating_mul(2).saturating_add(STRETCH).min(length)
+}
+
 /// The places of the `count` smallest of the first `length` words, in ascending order of the
 /// words, equal ones in order of place: what sorting all would begin with, in the memory of a few.
 fn smallest(stream: Stream, length: usize, count: usize, control: &Control) -> Result<Vec<u32>> {
-    let capacity = count.saturating_mul(2).saturating_add(STRETCH).min(length);
+    let capacity = draw_room(count, length);
     let mut words = [0; STRETCH];
     let mut kept = try_vec("the draw of outputs", capacity)?;
     // Whoever is not below it has `count` others before it.
@@ -370,7 +386,7 @@ fn smallest(stream: Stream, length: usize, count: usize, control: &Control) -> R
             }
         }
     }
-    kept.sort_unstable();
+    sort(&mut kept, control)?;
     let mut places = try_vec("the drawn outputs", count)?;
     places.extend(kept.into_iter().take(count).map(|(_, place)| place));
     Ok(places)
@@ -432,8 +448,8 @@ impl<T: Hadamard> Panel<T> {
         Ok(Self {
             layout,
             padded,
-            values: zeros("rows of the transform", layout.height.saturating_mul(step))?,
-            tile: zeros("a tile of rows", SIDE * TILE_COLUMNS)?,
+            values: aligned::zeros("rows of the transform", layout.height.saturating_mul(step))?,
+            tile: aligned::zeros("a tile of rows", SIDE * TILE_COLUMNS)?,
         })
     }
 

@@ -11,16 +11,29 @@ use corekit_base::real::Real;
 use corekit_base::simd::Level;
 
 use crate::draw::{Placement, SIGN, placements};
-use crate::law::{Strata, WIDEST};
+use crate::error::Result;
+use crate::law::{Parts, SparseLaw, Strata, WIDEST};
+use crate::memory::{reserve, resize};
 
-use super::tables::{ChunkDraw, Words};
+use super::tables::{ChunkDraw, Room, WHAT};
 
 mod kernel;
 
 /// Rows of a tile.
 pub(crate) const ROWS: usize = 8;
 
-/// Where the blocks of one chunk of features go, by groups of outputs.
+/// Bytes that the sums of a tile's rows may take.
+const SUM_BYTES: usize = 4 << 20;
+
+/// The most strata of a part: of a chunk, some hundred thousand placements.
+const MOST_STRATA: usize = 1 << 10;
+
+/// How outputs are divided.
+pub(crate) fn parts<T>(strata: &Strata) -> Parts<'_> {
+    SparseLaw::Stack(strata).parts(SUM_BYTES / (ROWS * size_of::<T>()), MOST_STRATA)
+}
+
+/// Where the blocks of one chunk of features go, by groups of a part's outputs.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     /// Each has the next of the items; a group has one, but where two groups overlap.
@@ -52,6 +65,8 @@ struct Item {
 pub(crate) struct BlockDraw<'a> {
     pub seed: u128,
     pub strata: &'a Strata,
+    /// How outputs are divided: [`parts`].
+    pub parts: Parts<'a>,
     pub n_features: usize,
     /// Features of a chunk: [`Blocks::CHUNK`].
     pub chunk: usize,
@@ -59,6 +74,10 @@ pub(crate) struct BlockDraw<'a> {
 
 impl ChunkDraw for BlockDraw<'_> {
     type Table = Table;
+
+    fn parts(&self) -> &Parts<'_> {
+        &self.parts
+    }
 
     fn chunks(&self) -> usize {
         self.n_features.div_ceil(self.chunk)
@@ -71,40 +90,48 @@ impl ChunkDraw for BlockDraw<'_> {
             .saturating_mul(size_of::<Item>())
     }
 
-    fn draw(&self, chunk: usize, words: &mut Words, table: &mut Table) {
-        let (s, width) = (self.strata.column_nnz(), self.strata.width);
+    fn draw(&self, part: usize, chunk: usize, room: &mut Room, table: &mut Table) -> Result<()> {
+        let part = self.parts.get(part);
+        let (s, width) = (part.strata().len(), self.strata.width);
         let features = self.chunk.min(self.n_features - chunk * self.chunk);
         let blocks = features.div_ceil(width);
-        let empty = Placement {
-            start: 0,
-            lanes: [0; WIDEST],
-        };
-        let mut drawn = vec![empty; blocks * s];
+        let Room {
+            words,
+            placements: drawn,
+            counts,
+            starts,
+        } = room;
+        resize(WHAT, words, s * self.strata.words_per_stratum(), 0)?;
+        resize(WHAT, drawn, blocks * s, Placement::NOWHERE)?;
         let first = (chunk * self.chunk / width) as u64;
         for (block, drawn) in (first..).zip(drawn.chunks_exact_mut(s)) {
-            placements(self.seed, self.strata, block, words, drawn);
+            placements(self.seed, self.strata, part.strata(), block, words, drawn);
         }
         // A counting sort by group. When the last group overlaps its neighbour, the two are one:
         // the sums that they share take both groups' blocks in rising order.
-        let groups = self.strata.first[s] as usize;
-        let overlaps = !self.strata.n_components.is_multiple_of(width);
-        let kinds = groups - usize::from(overlaps);
-        let kind = |start: u32| (start as usize / width).min(kinds - 1);
-        let mut counts = vec![0u32; kinds];
-        for placement in &drawn {
-            counts[kind(placement.start)] += 1;
+        let kinds = part.len / width;
+        let kind = |start: u32| {
+            let is_inside = !part.cuts || part.has(start);
+            is_inside.then(|| ((start as usize - part.start) / width).min(kinds - 1))
+        };
+        counts.clear();
+        resize(WHAT, counts, kinds, 0)?;
+        for kind in drawn.iter().filter_map(|placement| kind(placement.start)) {
+            counts[kind] += 1;
         }
         let mut before = 0;
-        for count in &mut counts {
+        for count in counts.iter_mut() {
             before += std::mem::replace(count, before);
         }
-        table.items.clear();
-        table.items.resize(drawn.len(), Item::default());
-        let mut starts = vec![0u32; drawn.len()];
+        resize(WHAT, &mut table.items, before as usize, Item::default())?;
+        resize(WHAT, starts, before as usize, 0)?;
         for (block, drawn) in drawn.chunks_exact(s).enumerate() {
             for placement in drawn {
-                let next = &mut counts[kind(placement.start)];
-                starts[*next as usize] = placement.start;
+                let Some(kind) = kind(placement.start) else {
+                    continue;
+                };
+                let next = &mut counts[kind];
+                starts[*next as usize] = placement.start - part.start as u32;
                 table.items[*next as usize] = Item {
                     offset: (block * width) as u32,
                     lanes: placement.lanes,
@@ -112,15 +139,18 @@ impl ChunkDraw for BlockDraw<'_> {
                 *next += 1;
             }
         }
-        let runs = starts.chunk_by(|a, b| a == b).map(|run| GroupRun {
-            start: run[0],
-            items: run.len() as u32,
-        });
         table.runs.clear();
-        table.runs.extend(runs);
+        for run in starts.chunk_by(|a, b| a == b) {
+            reserve(WHAT, &mut table.runs, 1)?;
+            table.runs.push(GroupRun {
+                start: run[0],
+                items: run.len() as u32,
+            });
+        }
         table.width = width;
         table.features = blocks * width;
-        table.outputs = self.strata.n_components;
+        table.outputs = part.len;
+        Ok(())
     }
 }
 
@@ -232,10 +262,11 @@ mod tests {
                 let draw = BlockDraw {
                     seed: 9,
                     strata: &strata,
+                    parts: parts::<T>(&strata),
                     n_features: features,
                     chunk: T::CHUNK,
                 };
-                draw.draw(0, &mut Words::new(), &mut table);
+                draw.draw(0, 0, &mut Room::default(), &mut table).unwrap();
                 // A tile of our own, or rows where they lie.
                 let strides = [tile_stride::<T>(), T::CHUNK + 48];
                 for (rows, stride) in (1..=ROWS).flat_map(|r| strides.map(|stride| (r, stride))) {

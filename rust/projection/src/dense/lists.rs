@@ -8,10 +8,14 @@
 use corekit_base::real::Real;
 use corekit_base::simd::Level;
 
-use crate::draw::{Placement, SIGN, iid_column, placements};
-use crate::law::{SparseLaw, WIDEST};
+use crate::draw::{self, Placement, SIGN, iid_column};
+use crate::error::Result;
+use crate::law::{Parts, SparseLaw, WIDEST};
+use crate::memory::resize;
 
-use super::tables::{ChunkDraw, Words};
+use super::tables::{ChunkDraw, Room, WHAT};
+
+mod kernel;
 
 /// Rows side by side.
 ///
@@ -20,14 +24,22 @@ use super::tables::{ChunkDraw, Words};
 /// 24.9 for 128.
 pub(crate) const LANES: usize = 64;
 
+/// The most outputs of a part: their sums, of float64, take 5 MiB.
+const MOST_OUTPUTS: usize = 10 << 10;
+
 /// The most terms of a chunk's lists, which a worker may hold.
-const MOST_TERMS: f64 = (1 << 19) as f64;
+const MOST_TERMS: usize = 1 << 19;
+
+/// How outputs are divided: the least chunk of features has no more terms than a worker may hold.
+pub(crate) fn parts(law: SparseLaw<'_>) -> Parts<'_> {
+    law.parts(MOST_OUTPUTS, MOST_TERMS / WIDEST)
+}
 
 /// Features of a chunk: so many that a list is some features
 /// long, and no more than 1024, for a tile of float32 takes 256 KiB then.
-pub(crate) fn chunk_features(law: &SparseLaw<'_>) -> usize {
-    let room = (MOST_TERMS / law.column_nnz()) as usize;
-    let wanted = law.n_components().next_power_of_two().clamp(256, 1024);
+pub(crate) fn chunk_features(parts: &Parts<'_>) -> usize {
+    let room = (MOST_TERMS as f64 / parts.column_nnz()) as usize;
+    let wanted = parts.widest().next_power_of_two().clamp(256, 1024);
     // Whole blocks of any width.
     wanted.min(room / WIDEST * WIDEST).max(WIDEST)
 }
@@ -54,70 +66,8 @@ impl Lists {
         assert!(self.ends.len() <= sums.len() && self.lines <= tile.len());
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Avx512 => x86::accumulate(level, self, tile, sums),
-            _ => add_lines::<T, false>(self, tile, sums),
-        }
-    }
-}
-
-/// The one source of all levels: what differs is which registers the compiler may use, and whether
-/// there is an instruction for `FUSED`. A product with ±1 is exact, so that both round alike.
-#[inline(always)]
-fn add_lines<T: Real, const FUSED: bool>(
-    lists: &Lists,
-    tile: &[[T; LANES]],
-    sums: &mut [[T; LANES]],
-) {
-    let signs = [T::ONE, -T::ONE];
-    let mut start = 0;
-    for (&end, sums) in lists.ends.iter().zip(sums) {
-        let mut held = *sums;
-        for &term in &lists.terms[start..end as usize] {
-            let sign = signs[usize::from(term & MINUS != 0)];
-            let line = &tile[(term & !MINUS) as usize];
-            for (sum, value) in held.iter_mut().zip(line) {
-                *sum = if FUSED {
-                    value.mul_add(sign, *sum)
-                } else {
-                    *value * sign + *sum
-                };
-            }
-        }
-        *sums = held;
-        start = end as usize;
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    #![allow(unsafe_code)]
-
-    use super::{LANES, Level, Lists, Real, add_lines};
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn avx512<T: Real>(lists: &Lists, tile: &[[T; LANES]], sums: &mut [[T; LANES]]) {
-        add_lines::<T, true>(lists, tile, sums);
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    fn avx2<T: Real>(lists: &Lists, tile: &[[T; LANES]], sums: &mut [[T; LANES]]) {
-        add_lines::<T, true>(lists, tile, sums);
-    }
-
-    pub(super) fn accumulate<T: Real>(
-        level: Level,
-        lists: &Lists,
-        tile: &[[T; LANES]],
-        sums: &mut [[T; LANES]],
-    ) {
-        assert!(level <= Level::detect(), "a level that the machine has");
-        // SAFETY: the machine has the level.
-        unsafe {
-            if level == Level::Avx512 {
-                avx512(lists, tile, sums);
-            } else {
-                avx2(lists, tile, sums);
-            }
+            Level::Avx2 | Level::Avx512 => kernel::x86::accumulate(level, self, tile, sums),
+            _ => kernel::add_lines::<T, false>(self, tile, sums),
         }
     }
 }
@@ -128,6 +78,8 @@ pub(crate) struct ListDraw<'a> {
     pub seed: u128,
     pub law: SparseLaw<'a>,
     pub n_features: usize,
+    /// How outputs are divided: [`parts`].
+    pub parts: Parts<'a>,
     /// The sums are the features, and the lines of the tile the outputs.
     pub by_feature: bool,
     /// Features of a chunk.
@@ -135,56 +87,62 @@ pub(crate) struct ListDraw<'a> {
 }
 
 impl ListDraw<'_> {
-    /// Calls `entry(feature of the chunk, output, is negative)`, features of an output rising and
-    /// outputs of a feature rising.
-    fn each(&self, chunk: usize, words: &mut Words, mut entry: impl FnMut(usize, usize, bool)) {
+    /// Calls `entry(feature of the chunk, output of the part, is negative)`, features of an output
+    /// rising and outputs of a feature rising.
+    fn each(
+        &self,
+        part: usize,
+        chunk: usize,
+        room: &mut Room,
+        mut entry: impl FnMut(usize, usize, bool),
+    ) -> Result<()> {
         let first = chunk * self.chunk;
         let features = self.chunk.min(self.n_features - first);
+        let part = self.parts.get(part);
+        let Room {
+            words, placements, ..
+        } = room;
         match self.law {
             SparseLaw::Stack(strata) => {
-                let width = strata.width;
-                let empty = Placement {
-                    start: 0,
-                    lanes: [0; _],
-                };
-                let mut drawn = vec![empty; strata.column_nnz()];
+                let (width, s) = (strata.width, part.strata().len());
+                resize(WHAT, words, s * strata.words_per_stratum(), 0)?;
+                resize(WHAT, placements, s, Placement::NOWHERE)?;
                 for block in 0..features.div_ceil(width) {
                     let number = (first / width + block) as u64;
-                    placements(self.seed, strata, number, words, &mut drawn);
-                    for placement in &drawn {
+                    draw::placements(self.seed, strata, part.strata(), number, words, placements);
+                    for placement in placements.iter() {
+                        if part.cuts && !part.has(placement.start) {
+                            continue;
+                        }
+                        let start = placement.start as usize - part.start;
                         for (lane, &from) in placement.lanes[..width].iter().enumerate() {
                             let feature = block * width + usize::from(from & !SIGN);
                             if feature < features {
-                                entry(feature, placement.start as usize + lane, from & SIGN != 0);
+                                entry(feature, start + lane, from & SIGN != 0);
                             }
                         }
                     }
                 }
             }
-            SparseLaw::Iid {
-                threshold,
-                n_components,
-            } => {
+            SparseLaw::Iid { threshold, .. } => {
+                resize(WHAT, words, part.len.div_ceil(2), 0)?;
                 for feature in 0..features {
                     let number = (first + feature) as u64;
-                    iid_column(
-                        self.seed,
-                        threshold,
-                        n_components,
-                        number,
-                        words,
-                        |output, minus| {
-                            entry(feature, output, minus);
-                        },
-                    );
+                    let entry = |output, minus| entry(feature, output, minus);
+                    iid_column(self.seed, threshold, part.outputs(), number, words, entry);
                 }
             }
         }
+        Ok(())
     }
 }
 
 impl ChunkDraw for ListDraw<'_> {
     type Table = Lists;
+
+    fn parts(&self) -> &Parts<'_> {
+        &self.parts
+    }
 
     fn chunks(&self) -> usize {
         self.n_features.div_ceil(self.chunk)
@@ -193,42 +151,43 @@ impl ChunkDraw for ListDraw<'_> {
     fn bytes(&self) -> usize {
         let column = self.law.column_nnz();
         let sums = if self.by_feature {
-            self.n_features
+            self.n_features as f64 * self.parts.count() as f64
         } else {
-            self.chunks() * self.law.n_components()
+            self.chunks() as f64 * self.law.n_components() as f64
         };
-        (self.n_features as f64 * column * 4.0 + sums as f64 * 4.0) as usize
+        (self.n_features as f64 * column * 4.0 + sums * 4.0) as usize
     }
 
-    fn draw(&self, chunk: usize, words: &mut Words, lists: &mut Lists) {
+    fn draw(&self, part: usize, chunk: usize, room: &mut Room, lists: &mut Lists) -> Result<()> {
         let features = self.chunk.min(self.n_features - chunk * self.chunk);
+        let outputs = self.parts.get(part).len;
         let (sums, lines) = match self.by_feature {
-            true => (features, self.law.n_components()),
-            false => (self.law.n_components(), features),
+            true => (features, outputs),
+            false => (outputs, features),
         };
         // A counting sort; drawing twice is cheaper than keeping what was drawn.
         lists.lines = lines;
         lists.ends.clear();
-        lists.ends.resize(sums, 0);
+        resize(WHAT, &mut lists.ends, sums, 0)?;
         let place = |feature: usize, output: usize| match self.by_feature {
             true => (feature, output as u32),
             false => (output, feature as u32),
         };
-        self.each(chunk, words, |feature, output, _| {
+        self.each(part, chunk, room, |feature, output, _| {
             lists.ends[place(feature, output).0] += 1;
-        });
+        })?;
         let mut before = 0;
         for end in &mut lists.ends {
             before += std::mem::replace(end, before);
         }
         lists.terms.clear();
-        lists.terms.resize(before as usize, 0);
-        self.each(chunk, words, |feature, output, minus| {
+        resize(WHAT, &mut lists.terms, before as usize, 0)?;
+        self.each(part, chunk, room, |feature, output, minus| {
             let (sum, line) = place(feature, output);
             let next = &mut lists.ends[sum];
             lists.terms[*next as usize] = line | if minus { MINUS } else { 0 };
             *next += 1;
-        });
+        })
     }
 }
 
@@ -249,6 +208,7 @@ mod tests {
                 let draw = ListDraw {
                     seed: 3,
                     law,
+                    parts: law.parts(MOST_OUTPUTS, 100),
                     n_features: 256 + 77,
                     by_feature,
                     chunk: 256,
@@ -256,7 +216,8 @@ mod tests {
                 let tile: Vec<f32> = (0..256 * LANES).map(|i| (i % 103) as f32 / 7.0).collect();
                 for chunk in 0..2 {
                     let mut lists = Lists::default();
-                    draw.draw(chunk, &mut Words::new(), &mut lists);
+                    draw.draw(0, chunk, &mut Room::default(), &mut lists)
+                        .unwrap();
                     let mut wanted = vec![1f32; 256 * LANES];
                     lists.accumulate(Level::Scalar, &tile, &mut wanted);
                     for level in Level::all() {

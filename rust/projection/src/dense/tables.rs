@@ -2,34 +2,58 @@
 
 use std::sync::OnceLock;
 
+use corekit_base::memory::try_vec;
 use corekit_base::run::Run;
 
+use crate::draw::Placement;
 use crate::error::{Error, Result};
+use crate::law::Parts;
 
 /// The most bytes that tables are kept in, for all calls of an operator and all its threads.
 pub(crate) const CAP: usize = 8 << 20;
 
-/// A way to draw the table of any chunk by itself.
+/// A way to draw the table of any chunk of features, for any part of the outputs, by itself.
 pub(crate) trait ChunkDraw: Sync {
     /// What is drawn.
     type Table: Default + Send + Sync;
+    /// How outputs are divided.
+    fn parts(&self) -> &Parts<'_>;
     /// How many chunks there are.
     fn chunks(&self) -> usize;
-    /// About how many bytes the tables of all chunks take.
+    /// About how many bytes all tables take.
     fn bytes(&self) -> usize;
-    /// Draws the table of one chunk.
-    fn draw(&self, chunk: usize, words: &mut Words, table: &mut Self::Table);
+    /// Draws the table of one chunk for part `part`.
+    fn draw(
+        &self,
+        part: usize,
+        chunk: usize,
+        room: &mut Room,
+        table: &mut Self::Table,
+    ) -> Result<()>;
 }
 
-/// Room for words of a stream, kept from draw to draw.
-pub(crate) type Words = Vec<u64>;
+/// Room for what tables are made of, kept from draw to draw.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// Words of a stream.
+    pub words: Vec<u64>,
+    pub placements: Vec<Placement>,
+    pub counts: Vec<u32>,
+    pub starts: Vec<u32>,
+}
 
-/// The tables of an operator, once they were drawn.
+/// What memory for tables is asked for.
+pub(crate) const WHAT: &str = "a table of features";
+
+/// The tables of an operator, once they were drawn: those of a part one after the other.
 pub(crate) type Kept<T> = OnceLock<Vec<T>>;
 
 /// Where a worker takes its tables from.
 pub(crate) enum Tables<'a, D: ChunkDraw> {
-    Kept(&'a [D::Table]),
+    Kept {
+        tables: &'a [D::Table],
+        chunks: usize,
+    },
     Drawn(&'a D),
 }
 
@@ -39,27 +63,25 @@ impl<'a, D: ChunkDraw> Tables<'a, D> {
         if draw.bytes() > CAP {
             return Ok(Self::Drawn(draw));
         }
-        if let Some(kept) = kept.get() {
-            return Ok(Self::Kept(kept));
+        let chunks = draw.chunks();
+        if let Some(tables) = kept.get() {
+            return Ok(Self::Kept { tables, chunks });
         }
-        let tables: Vec<OnceLock<D::Table>> = (0..draw.chunks()).map(|_| OnceLock::new()).collect();
-        run.share(
-            tables.len(),
-            || Ok::<_, Error>(Words::new()),
-            |words, chunk| {
-                tables[chunk].get_or_init(|| {
-                    let mut table = D::Table::default();
-                    draw.draw(chunk, words, &mut table);
-                    table
-                });
-                Ok(())
-            },
-        )?;
-        let tables = tables
-            .into_iter()
-            .filter_map(OnceLock::into_inner)
-            .collect();
-        Ok(Self::Kept(kept.get_or_init(|| tables)))
+        let all = draw.parts().count().saturating_mul(chunks);
+        let mut tables = try_vec(WHAT, all)?;
+        tables.extend((0..all).map(|_| OnceLock::<D::Table>::new()));
+        let start = || Ok::<_, Error>(Room::default());
+        run.share(all, start, |room, number| {
+            let mut table = D::Table::default();
+            draw.draw(number / chunks, number % chunks, room, &mut table)?;
+            // Each is drawn once.
+            let _ = tables[number].set(table);
+            Ok(())
+        })?;
+        let mut drawn = try_vec(WHAT, all)?;
+        drawn.extend(tables.into_iter().filter_map(OnceLock::into_inner));
+        let tables = kept.get_or_init(|| drawn);
+        Ok(Self::Kept { tables, chunks })
     }
 
     /// Whether every use of a table means to draw it again.
@@ -67,17 +89,24 @@ impl<'a, D: ChunkDraw> Tables<'a, D> {
         matches!(self, Self::Drawn(_))
     }
 
-    /// Draws the table of one chunk into `own`, unless it was kept.
-    pub fn prepare(&self, chunk: usize, words: &mut Words, own: &mut D::Table) {
-        if let Self::Drawn(draw) = self {
-            draw.draw(chunk, words, own);
+    /// Draws the table of one chunk for part `part` into `own`, unless it was kept.
+    pub fn prepare(
+        &self,
+        part: usize,
+        chunk: usize,
+        room: &mut Room,
+        own: &mut D::Table,
+    ) -> Result<()> {
+        match self {
+            Self::Kept { .. } => Ok(()),
+            Self::Drawn(draw) => draw.draw(part, chunk, room, own),
         }
     }
 
-    /// The table of one chunk, which was prepared in `own` if it was not kept.
-    pub fn get<'t>(&'t self, chunk: usize, own: &'t D::Table) -> &'t D::Table {
+    /// The table of one chunk for part `part`, which was prepared in `own` if it was not kept.
+    pub fn get<'t>(&'t self, part: usize, chunk: usize, own: &'t D::Table) -> &'t D::Table {
         match self {
-            Self::Kept(tables) => &tables[chunk],
+            Self::Kept { tables, chunks } => &tables[part * chunks + chunk],
             Self::Drawn(_) => own,
         }
     }

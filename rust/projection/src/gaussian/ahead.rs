@@ -8,7 +8,8 @@
 use std::ops::Range;
 use std::sync::RwLock;
 
-use corekit_base::aligned::{Aligned, zeros};
+use corekit_base::aligned::{self, Aligned};
+use corekit_base::memory::try_vec;
 use corekit_base::real::Real;
 use corekit_base::run::Run;
 use corekit_base::sync::unpoisoned;
@@ -53,10 +54,13 @@ impl<T> Panel<'_, T> {
 impl<'a, T: Real> Ahead<'a, T> {
     /// Panels of up to `together` pieces of `len` elements: both, unless `total` pieces fit in one.
     pub fn new(run: &'a Run, together: usize, total: usize, len: usize) -> Result<Self> {
+        const WHAT: &str = "a panel of the matrix";
         let panel = |pieces: usize| -> Result<Vec<_>> {
-            (0..pieces)
-                .map(|_| Ok(RwLock::new(zeros("a panel of the matrix", len)?)))
-                .collect()
+            let mut panel = try_vec(WHAT, pieces)?;
+            for _ in 0..pieces {
+                panel.push(RwLock::new(aligned::zeros(WHAT, len)?));
+            }
+            Ok(panel)
         };
         let second = if total > together { together } else { 0 };
         Ok(Self {

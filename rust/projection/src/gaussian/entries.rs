@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use corekit_base::aligned::{Aligned, zeros};
+use corekit_base::aligned::{self, Aligned};
 use corekit_base::philox::Stream;
 use corekit_base::real::Real;
 use corekit_base::simd::Level;
@@ -10,6 +10,7 @@ use corekit_base::simd::Level;
 use super::gemm::width;
 use crate::draw::DOMAIN;
 use crate::error::Result;
+use crate::memory::zeros;
 use corekit_base::normal::normals;
 
 /// Which matrix: k x d, entry (i, j) from word i of stream j.
@@ -32,8 +33,8 @@ pub(super) struct Scratch<T> {
 impl<T: Real> Scratch<T> {
     pub fn new() -> Result<Self> {
         Ok(Self {
-            words: vec![0; BATCH],
-            numbers: zeros("random numbers", BATCH)?,
+            words: zeros("random words", BATCH)?,
+            numbers: aligned::zeros("random numbers", BATCH)?,
         })
     }
 }

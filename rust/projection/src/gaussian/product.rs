@@ -10,8 +10,9 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use corekit_base::aligned::{Aligned, zeros};
+use corekit_base::aligned::{self, Aligned};
 use corekit_base::array::{Matrix, MatrixMut};
+use corekit_base::memory::try_vec;
 use corekit_base::real::Real;
 use corekit_base::run::Run;
 use corekit_base::sync::lock;
@@ -139,13 +140,17 @@ pub(super) fn product<T: Real>(
         DEPTH.min(depth) * plan.columns,
     )?;
     // The sums of one round, unless a task goes through with all pieces and keeps them itself.
-    let sums: Vec<_> = (0..if is_whole {
-        0
-    } else {
-        plan.round.div_ceil(plan.block)
-    })
-        .map(|_| Ok(Mutex::new(zeros("sums", plan.block * plan.columns)?)))
-        .collect::<Result<_>>()?;
+    let kept = match is_whole {
+        true => 0,
+        false => plan.round.div_ceil(plan.block),
+    };
+    let mut sums = try_vec("sums", kept)?;
+    for _ in 0..kept {
+        sums.push(Mutex::new(aligned::zeros(
+            "sums",
+            plan.block * plan.columns,
+        )?));
+    }
     let done = AtomicU64::new(0);
     // A row counts when all its columns are stored.
     let advance = |rows: usize| {
@@ -196,9 +201,9 @@ pub(super) fn product<T: Real>(
             || {
                 Ok(Worker {
                     scratch: Scratch::new()?,
-                    tile: zeros("a tile", plan.block * TILE_STRIDE)?,
-                    turned: zeros("a row", plan.columns.max(BLOCK * width::<T>()))?,
-                    sums: zeros(
+                    tile: aligned::zeros("a tile", plan.block * TILE_STRIDE)?,
+                    turned: aligned::zeros("a row", plan.columns.max(BLOCK * width::<T>()))?,
+                    sums: aligned::zeros(
                         "sums",
                         if is_whole {
                             plan.block * plan.columns

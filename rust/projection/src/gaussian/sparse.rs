@@ -8,8 +8,9 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use corekit_base::aligned::{Aligned, zeros};
+use corekit_base::aligned::{self, Aligned};
 use corekit_base::array::MatrixMut;
+use corekit_base::memory::try_vec;
 use corekit_base::real::Real;
 use corekit_base::run::Run;
 use corekit_base::simd::Level;
@@ -18,6 +19,8 @@ use corekit_base::sync::lock;
 use super::ahead::{Ahead, Panel};
 use super::entries::{Entries, Scratch};
 use crate::error::Result;
+use crate::memory::reserve;
+use crate::sort::sort;
 use crate::sparse::SparseRows;
 
 /// Rows of a task.
@@ -49,17 +52,21 @@ struct Round<T> {
 impl<T: Real> Round<T> {
     /// Reads rows from `first` on, at most `most`, and a row more than fit at most.
     fn read(rows: &dyn SparseRows<T>, first: usize, most: usize, run: &Run) -> Result<Self> {
+        const WHAT: &str = "rows of a sparse matrix";
         let room = ENTRIES * run.threads.clamp(1, 256);
         let mut round = Self {
-            starts: vec![0],
+            starts: try_vec(WHAT, most.min(rows.rows() - first) + 1)?,
             columns: Vec::new(),
             values: Vec::new(),
             features: Vec::new(),
         };
+        round.starts.push(0);
         let (mut columns, mut values) = (Vec::new(), Vec::new());
         for row in (first..rows.rows()).take(most) {
             run.control.check()?;
-            rows.row(row, &mut columns, &mut values);
+            rows.row(row, &mut columns, &mut values, run.control)?;
+            reserve(WHAT, &mut round.columns, columns.len())?;
+            reserve(WHAT, &mut round.values, values.len())?;
             round.columns.extend_from_slice(&columns);
             round.values.extend_from_slice(&values);
             round.starts.push(round.columns.len());
@@ -67,8 +74,9 @@ impl<T: Real> Round<T> {
                 break;
             }
         }
+        reserve(WHAT, &mut round.features, round.columns.len())?;
         round.features.extend_from_slice(&round.columns);
-        round.features.sort_unstable();
+        sort(&mut round.features, run.control)?;
         round.features.dedup();
         Ok(round)
     }
@@ -102,14 +110,13 @@ pub(crate) fn project_sparse<T: Real>(
     let row_bytes = widest * size_of::<T>() + 32;
     let most = (threads * SUM_BYTES / row_bytes).next_multiple_of(BLOCK);
     let blocks = most.min(rows.rows()).div_ceil(BLOCK);
-    let sums: Vec<_> = (0..blocks)
-        .map(|_| {
-            Ok(Mutex::new(Sums {
-                values: zeros("sums", BLOCK * widest)?,
-                next: [0; BLOCK],
-            }))
-        })
-        .collect::<Result<_>>()?;
+    let mut sums = try_vec("sums", blocks)?;
+    for _ in 0..blocks {
+        sums.push(Mutex::new(Sums {
+            values: aligned::zeros("sums", BLOCK * widest)?,
+            next: [0; BLOCK],
+        }));
+    }
     let piece = (PIECE_BYTES / (widest * size_of::<T>())).max(1);
     let together = threads * PANEL_BYTES / PIECE_BYTES;
     let mut first = 0;

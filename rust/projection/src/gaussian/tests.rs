@@ -32,7 +32,9 @@ fn data<T: Real>(n: usize, d: usize) -> Vec<T> {
 fn matrix(d: usize, k: usize) -> Vec<f64> {
     let features: Vec<u64> = (0..d as u64).collect();
     let mut out = vec![f64::NAN; d * k];
-    columns(SEED, k, &features, Level::Scalar, &mut out).expect("a result");
+    let control = Control::new();
+    let run = run(&control, 1, Level::Scalar);
+    columns(SEED, k, &features, &mut out, &run).expect("a result");
     out
 }
 
@@ -63,7 +65,13 @@ impl<T: Real> SparseRows<T> for Rows<'_, T> {
     fn rows(&self) -> usize {
         self.x.len() / self.d
     }
-    fn row(&self, row: usize, columns: &mut Vec<u64>, values: &mut Vec<T>) {
+    fn row(
+        &self,
+        row: usize,
+        columns: &mut Vec<u64>,
+        values: &mut Vec<T>,
+        _control: &Control,
+    ) -> Result<()> {
         columns.clear();
         values.clear();
         for (j, value) in self.x[row * self.d..][..self.d].iter().enumerate() {
@@ -72,6 +80,7 @@ impl<T: Real> SparseRows<T> for Rows<'_, T> {
                 values.push(*value);
             }
         }
+        Ok(())
     }
 }
 
@@ -324,14 +333,17 @@ fn sparse_rows_take_many_rounds() {
 #[test]
 fn columns_can_be_drawn_alone() {
     for k in [1, 3, 100, 2048, 2049, 5000] {
+        let control = Control::new();
+        let run = |level| run(&control, 1, level);
         let all = {
             let mut out = vec![0.0; 6 * k];
-            columns(SEED, k, &[0, 1, 2, 3, 4, 5], Level::detect(), &mut out).expect("a result");
+            let features = [0, 1, 2, 3, 4, 5];
+            columns(SEED, k, &features, &mut out, &run(Level::detect())).expect("a result");
             out
         };
         for level in Level::all() {
             let mut some = vec![0.0; 3 * k];
-            columns(SEED, k, &[4, 1, 1], level, &mut some).expect("a result");
+            columns(SEED, k, &[4, 1, 1], &mut some, &run(level)).expect("a result");
             assert_eq!(some[..k], all[4 * k..5 * k]);
             assert_eq!(some[k..2 * k], all[k..2 * k]);
             assert_eq!(some[2 * k..], all[k..2 * k]);

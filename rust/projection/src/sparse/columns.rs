@@ -4,17 +4,17 @@
 //! together: eight entries are a quarter of a cache line, found by one multiplication. The placements
 //! of a block would be less than half as long, but every feature would have to search them.
 
-#![allow(unsafe_code)]
-
 use std::sync::{Mutex, OnceLock};
 
+use corekit_base::memory::try_vec;
 use corekit_base::run::Run;
 
 use crate::error::Result;
 
+use super::Draw;
 use super::drawn::Draws;
-use super::{Draw, memory};
 use crate::law::SparseLaw;
+use crate::memory::{Blank, blank, reserve};
 
 const WHAT: &str = "the table of columns";
 
@@ -25,7 +25,7 @@ pub(crate) const CAP: usize = 128 << 20;
 const CHUNK: usize = 1 << 12;
 
 /// An output and a sign.
-pub(super) trait Entry: Copy + Default + Send + Sync + 'static {
+pub(super) trait Entry: Blank + Copy + Default + Send + Sync + 'static {
     /// Puts them together; the output fits.
     fn new(output: usize, is_negative: bool) -> Self;
     /// The output.
@@ -55,9 +55,9 @@ macro_rules! entry {
 entry!(u16);
 entry!(u32);
 
-/// Whether entries of two bytes hold the outputs of `law`.
-pub(super) fn is_short(law: &SparseLaw<'_>) -> bool {
-    law.n_components() <= 1 << 15
+/// Whether entries of two bytes hold so many outputs.
+pub(super) fn is_short(outputs: usize) -> bool {
+    outputs <= 1 << 15
 }
 
 /// All columns of A.
@@ -115,7 +115,11 @@ impl<E: Entry> Chunk<E> {
 impl Columns {
     /// Whether a table for `law` and `n_features` features is small enough to be kept.
     pub fn fit(law: &SparseLaw<'_>, n_features: usize) -> bool {
-        let entry = if is_short(law) { 2.0 } else { 4.0 };
+        let entry = if is_short(law.n_components()) {
+            2.0
+        } else {
+            4.0
+        };
         let start = match law {
             SparseLaw::Stack(_) => 0.0,
             SparseLaw::Iid { .. } => 4.0,
@@ -129,7 +133,8 @@ impl Columns {
         Self::fit(law, n_features) && nnz >= n_features.div_ceil(law.width())
     }
 
-    /// Draws all columns, O(d s) time; `None` when they do not [`Columns::fit`].
+    /// Draws all columns, all outputs of them, O(d s) time; `None` when they do not
+    /// [`Columns::fit`].
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Cancelled`].
@@ -137,7 +142,7 @@ impl Columns {
         if !Self::fit(&draw.law, n_features) {
             return Ok(None);
         }
-        Ok(Some(Self(if is_short(&draw.law) {
+        Ok(Some(Self(if is_short(draw.part.len) {
             Kinds::Short(table(draw, n_features, run)?)
         } else {
             Kinds::Long(table(draw, n_features, run)?)
@@ -165,11 +170,10 @@ fn even<E: Entry>(
     let width = draw.law.width();
     // The table fits, so that this does.
     let len = n_features.next_multiple_of(width) * each;
-    let mut entries = Vec::<E>::new();
-    let room = memory::room(WHAT, &mut entries, len)?;
+    let mut entries = blank::<E>(WHAT, len)?;
     let chunk = CHUNK * each;
     let tasks = len.div_ceil(chunk);
-    let chunks = Mutex::new(room.chunks_mut(chunk).enumerate());
+    let chunks = Mutex::new(entries.chunks_mut(chunk).enumerate());
     run.share(
         tasks,
         || Draws::new(*draw),
@@ -180,24 +184,19 @@ fn even<E: Entry>(
             };
             let first = (number * CHUNK / width) as u64;
             for (block, out) in (first..).zip(chunk.chunks_mut(width * each)) {
-                let drawn = draws.draw(block);
-                for (out, entry) in out.iter_mut().zip(drawn) {
-                    out.write(*entry);
-                }
+                out.copy_from_slice(draws.draw(block));
             }
             Ok(())
         },
     )?;
-    // SAFETY: `share` has returned without an error, so that each of the tasks has taken one of
-    // the chunks, which are as many, and has written all of it: blocks divide chunks evenly.
-    unsafe { entries.set_len(len) };
     Ok(entries)
 }
 
 /// Columns of different lengths.
 fn ragged<E: Entry>(draw: &Draw<'_>, n_features: usize, run: &Run<'_>) -> Result<Vec<Chunk<E>>> {
     let tasks = n_features.div_ceil(CHUNK);
-    let chunks: Vec<OnceLock<Chunk<E>>> = (0..tasks).map(|_| OnceLock::new()).collect();
+    let mut chunks = try_vec(WHAT, tasks)?;
+    chunks.extend((0..tasks).map(|_| OnceLock::<Chunk<E>>::new()));
     run.share(
         tasks,
         || Draws::new(*draw),
@@ -205,11 +204,12 @@ fn ragged<E: Entry>(draw: &Draw<'_>, n_features: usize, run: &Run<'_>) -> Result
             let features = task * CHUNK..n_features.min((task + 1) * CHUNK);
             let mut chunk = Chunk::<E>::default();
             let expected = draw.law.column_nnz() * features.len() as f64;
-            memory::reserve(WHAT, &mut chunk.entries, expected as usize)?;
+            reserve(WHAT, &mut chunk.entries, expected as usize)?;
+            reserve(WHAT, &mut chunk.starts, features.len() + 1)?;
             chunk.starts.push(0);
             for feature in features {
                 let column = draws.draw(feature as u64);
-                memory::reserve(WHAT, &mut chunk.entries, column.len())?;
+                reserve(WHAT, &mut chunk.entries, column.len())?;
                 chunk.entries.extend_from_slice(column);
                 chunk.starts.push(chunk.entries.len() as u32);
             }
@@ -220,6 +220,7 @@ fn ragged<E: Entry>(draw: &Draw<'_>, n_features: usize, run: &Run<'_>) -> Result
             Ok(())
         },
     )?;
-    let taken = chunks.into_iter().map(OnceLock::into_inner);
-    Ok(taken.map(Option::unwrap_or_default).collect())
+    let mut all = try_vec(WHAT, tasks)?;
+    all.extend(chunks.into_iter().filter_map(OnceLock::into_inner));
+    Ok(all)
 }

@@ -8,12 +8,12 @@ use corekit_base::array::MatrixMut;
 use corekit_base::real::Real;
 use corekit_base::run::Run;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::memory::zeros;
 
+use super::cache::Cache;
 use super::columns::{Chunk, Entry, Kinds, Table, is_short};
 use super::compressed::Compressed;
-use super::drawn::Cache;
-use super::memory::zeros;
 use super::rows::{Ordered, Stored};
 use super::slabs::{Paired, Slab, Slabs};
 use super::{Draw, Source};
@@ -163,7 +163,7 @@ pub(super) fn project(source: &Source<'_>, job: impl Job) -> Result<()> {
     match source.table.map(|columns| &columns.0) {
         Some(Kinds::Short(table)) => with_table(table, job),
         Some(Kinds::Long(table)) => with_table(table, job),
-        None if is_short(&source.draw.law) => with_cache::<u16>(source.draw, job),
+        None if is_short(source.draw.part.len) => with_cache::<u16>(source.draw, job),
         None => with_cache::<u32>(source.draw, job),
     }
 }
@@ -194,6 +194,8 @@ pub(super) struct Csr<'a, T> {
     y: &'a MatrixMut<'a>,
     run: Run<'a>,
     scales: Vec<T>,
+    /// Whether a row of the result is whole with these outputs.
+    is_last: bool,
     /// Nanoseconds that a non-zero and a row take, more or less.
     cost: [f64; 2],
 }
@@ -204,22 +206,23 @@ impl<'a, T: Real> Csr<'a, T> {
         x: &'a Compressed<'a>,
         y: &'a MatrixMut<'a>,
         run: &Run<'a>,
-    ) -> Self {
-        let law = source.draw.law;
+    ) -> Result<Self> {
+        let Draw { law, part, .. } = source.draw;
+        let column_nnz = source.draw.column_nnz();
         let find = match source.table {
             Some(_) => 4.0,
-            None => 50.0 * law.column_nnz() + 20.0,
+            None => 50.0 * column_nnz + 20.0,
         };
-        Self {
+        let mut scales = Vec::new();
+        law.scales(&part, &mut scales)?;
+        Ok(Self {
             x,
             y,
             run: *run,
-            scales: law.scales().into_iter().map(T::of).collect(),
-            cost: [
-                find + 1.5 * law.column_nnz(),
-                20.0 + 0.3 * law.n_components() as f64,
-            ],
-        }
+            scales,
+            is_last: part.outputs().end == law.n_components(),
+            cost: [find + 1.5 * column_nnz, 20.0 + 0.3 * part.len as f64],
+        })
     }
 
     /// Nanoseconds that the first rows take, with so many non-zeros.
@@ -243,14 +246,9 @@ impl<'a, T: Real> Csr<'a, T> {
 
     fn worker<L: Lookup>(&self, start: impl Fn() -> Result<L>) -> Result<Worker<T, L>> {
         const WHAT: &str = "sums of a row";
-        let k = self.scales.len();
-        let sums = k.checked_next_power_of_two().ok_or(Error::OutOfMemory {
-            what: WHAT,
-            bytes: u64::MAX,
-        })?;
         Ok(Worker {
             lookup: start()?,
-            sums: zeros(WHAT, sums)?,
+            sums: zeros(WHAT, self.scales.len().next_power_of_two())?,
             window: Window {
                 features: zeros(WHAT, WINDOW + AHEAD)?,
                 values: zeros(WHAT, WINDOW)?,
@@ -278,7 +276,9 @@ impl<'a, T: Real> Csr<'a, T> {
             self.y.store_scaled(first + row, &worker.sums, &self.scales);
             worker.sums[..self.scales.len()].fill(T::ZERO);
         }
-        self.run.control.advance(rows.len() as u64);
+        if self.is_last {
+            self.run.control.advance(rows.len() as u64);
+        }
         Ok(())
     }
 }
@@ -411,7 +411,7 @@ impl<T: Real, L: Lookup> Worker<T, L> {
 
     /// Adds a row that may have to be put in order.
     fn add_ordered(&mut self, from: &impl Stored<T>, row: usize, run: &Run<'_>) -> Result<()> {
-        self.ordered.load(from, row)?;
+        self.ordered.load(from, row, run.control)?;
         let Ordered {
             features, values, ..
         } = &self.ordered;

@@ -1,18 +1,34 @@
 //! Rows in the order in which they are summed: features ascending, duplicates summed.
 
+use corekit_base::control::Control;
 use corekit_base::real::Real;
 
 use crate::error::Result;
+use crate::memory::resize;
+use crate::sort::sort;
 
 use super::compressed::Compressed;
-use super::memory::reserve;
+
+const WHAT: &str = "a row of a sparse matrix";
+
+/// Pairs that are added up between two looks at the cancel flag.
+const STRETCH: usize = 1 << 16;
 
 /// Rows of (feature, value) pairs, features strictly ascending.
 pub(crate) trait SparseRows<T>: Sync {
     /// How many rows there are.
     fn rows(&self) -> usize;
     /// Puts row `i` in place of what the buffers held.
-    fn row(&self, i: usize, columns: &mut Vec<u64>, values: &mut Vec<T>);
+    ///
+    /// # Errors
+    /// When the system refuses memory for it, or the caller cancels.
+    fn row(
+        &self,
+        i: usize,
+        columns: &mut Vec<u64>,
+        values: &mut Vec<T>,
+        control: &Control,
+    ) -> Result<()>;
 }
 
 /// Rows one after the other in memory, each in any order.
@@ -67,7 +83,7 @@ key!(u128);
 
 impl<T: Real> Ordered<T> {
     /// Loads row `row` and puts it in order.
-    pub fn load(&mut self, from: &impl Stored<T>, row: usize) -> Result<()> {
+    pub fn load(&mut self, from: &impl Stored<T>, row: usize, control: &Control) -> Result<()> {
         load(from, row, &mut self.features, &mut self.values)?;
         if self.features.is_sorted_by(|a, b| a < b) {
             return Ok(());
@@ -76,32 +92,35 @@ impl<T: Real> Ordered<T> {
         let widest = self.features.iter().fold(0, |all, feature| all | feature);
         if is_narrow(widest) && is_narrow(self.features.len() as u64) {
             let mut order = std::mem::take(&mut self.order);
-            self.put_in_order(&mut order)?;
+            self.put_in_order(&mut order, control)?;
             self.order = order;
         } else {
             let mut order = std::mem::take(&mut self.wide_order);
-            self.put_in_order(&mut order)?;
+            self.put_in_order(&mut order, control)?;
             self.wide_order = order;
         }
         Ok(())
     }
 
     /// Sorts the pairs and adds up those of one feature, in the order in which they came.
-    fn put_in_order<K: Key>(&mut self, order: &mut Vec<K>) -> Result<()> {
+    fn put_in_order<K: Key>(&mut self, order: &mut Vec<K>, control: &Control) -> Result<()> {
         // By feature and place, which are no two alike, in the memory that there is: a stable sort
         // would take more.
-        resize(order, self.features.len())?;
+        resize(WHAT, order, self.features.len(), K::default())?;
         for (place, (key, feature)) in order.iter_mut().zip(&self.features).enumerate() {
             *key = K::new(*feature, place);
         }
         if !self.features.is_sorted() {
-            order.sort_unstable();
+            sort(order, control)?;
         }
-        resize(&mut self.sorted, 0)?;
-        resize(&mut self.sorted, self.values.len())?;
+        self.sorted.clear();
+        resize(WHAT, &mut self.sorted, self.values.len(), T::ZERO)?;
         let mut last = None;
         let mut end = 0;
-        for key in order {
+        for (number, key) in order.iter().enumerate() {
+            if number % STRETCH == 0 {
+                control.check()?;
+            }
             if last != Some(key.feature()) {
                 last = Some(key.feature());
                 self.features[end] = key.feature();
@@ -126,39 +145,28 @@ fn load<T: Real>(
 ) -> Result<()> {
     let (begin, end) = (from.begins(row), from.begins(row + 1));
     let len = end.saturating_sub(begin);
-    resize(features, len)?;
-    resize(values, len)?;
+    resize(WHAT, features, len, 0)?;
+    resize(WHAT, values, len, T::ZERO)?;
     from.load(begin, features, values);
     Ok(())
 }
 
-fn resize<E: Copy + Default>(buffer: &mut Vec<E>, len: usize) -> Result<()> {
-    reserve(
-        "a row of a sparse matrix",
-        buffer,
-        len.saturating_sub(buffer.len()),
-    )?;
-    buffer.resize(len, E::default());
-    Ok(())
-}
-
-/// A row for [`SparseRows`], which has no way to tell that there is no memory.
+/// A row for [`SparseRows`].
 pub(super) fn ordered_row<T: Real>(
     from: &impl Stored<T>,
     row: usize,
     columns: &mut Vec<u64>,
     values: &mut Vec<T>,
-) {
+    control: &Control,
+) -> Result<()> {
     let mut ordered = Ordered {
         features: std::mem::take(columns),
         values: std::mem::take(values),
         ..Ordered::default()
     };
-    let loaded = ordered.load(from, row);
+    let loaded = ordered.load(from, row, control);
     (*columns, *values) = (ordered.features, ordered.values);
-    if loaded.is_err() {
-        std::alloc::handle_alloc_error(std::alloc::Layout::new::<T>());
-    }
+    loaded
 }
 
 impl<T: Real> SparseRows<T> for Compressed<'_> {
@@ -166,7 +174,13 @@ impl<T: Real> SparseRows<T> for Compressed<'_> {
         self.major()
     }
 
-    fn row(&self, i: usize, columns: &mut Vec<u64>, values: &mut Vec<T>) {
-        ordered_row(self, i, columns, values);
+    fn row(
+        &self,
+        i: usize,
+        columns: &mut Vec<u64>,
+        values: &mut Vec<T>,
+        control: &Control,
+    ) -> Result<()> {
+        ordered_row(self, i, columns, values, control)
     }
 }

@@ -15,14 +15,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 
 use corekit_base::array::Element;
+use corekit_base::control::Control;
 use corekit_base::real::Real;
 use corekit_base::run::Run;
 use corekit_base::sync::lock;
 
 use crate::error::{Error, Result};
+use crate::memory::{fit, zeros};
 
 use super::compressed::{Compressed, Index, Indices, with_indices};
-use super::memory::{fit, zeros};
 use super::rows::{SparseRows, Stored, ordered_row};
 
 mod fill;
@@ -413,7 +414,13 @@ impl<T: Paired> SparseRows<T> for Slab<T> {
         self.rows.len()
     }
 
-    fn row(&self, i: usize, columns: &mut Vec<u64>, values: &mut Vec<T>) {
-        ordered_row(self, i, columns, values);
+    fn row(
+        &self,
+        i: usize,
+        columns: &mut Vec<u64>,
+        values: &mut Vec<T>,
+        control: &Control,
+    ) -> Result<()> {
+        ordered_row(self, i, columns, values, control)
     }
 }

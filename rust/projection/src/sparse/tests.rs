@@ -10,7 +10,6 @@ use half::f16;
 
 use super::*;
 use crate::draw::{Placement, SIGN, iid_column, placements};
-use crate::law::WIDEST;
 use crate::law::{Strata, Threshold};
 
 const SEED: u128 = 0x0123_4567_89AB_CDEF_FEDC_BA98_7654_3210;
@@ -26,19 +25,25 @@ fn run(control: &Control, threads: usize) -> Run<'_> {
     }
 }
 
+/// How all outputs are drawn.
+fn whole(law: SparseLaw<'_>) -> Draw<'_> {
+    Draw {
+        law,
+        part: law.whole(),
+        seed: SEED,
+    }
+}
+
 /// The signs of A, k x d.
 fn signs(law: SparseLaw<'_>, d: usize) -> Vec<Vec<i8>> {
     let mut a = vec![vec![0; d]; law.n_components()];
-    let mut words = Vec::new();
     match law {
         SparseLaw::Stack(strata) => {
-            let nowhere = Placement {
-                start: 0,
-                lanes: [0; WIDEST],
-            };
-            let mut drawn = vec![nowhere; strata.column_nnz()];
+            let s = strata.column_nnz();
+            let mut words = vec![0; s * strata.words_per_stratum()];
+            let mut drawn = vec![Placement::NOWHERE; s];
             for block in 0..d.div_ceil(strata.width) {
-                placements(SEED, strata, block as u64, &mut words, &mut drawn);
+                placements(SEED, strata, 0..s, block as u64, &mut words, &mut drawn);
                 for placement in &drawn {
                     for (l, lane) in placement.lanes[..strata.width].iter().enumerate() {
                         let feature = block * strata.width + (lane & !SIGN) as usize;
@@ -54,11 +59,12 @@ fn signs(law: SparseLaw<'_>, d: usize) -> Vec<Vec<i8>> {
             threshold,
             n_components,
         } => {
+            let mut words = vec![0; n_components.div_ceil(2)];
             for feature in 0..d as u64 {
                 iid_column(
                     SEED,
                     threshold,
-                    n_components,
+                    0..n_components,
                     feature,
                     &mut words,
                     |i, negative| {
@@ -83,10 +89,16 @@ fn to_array<E: Element, T: Real>(rows: &Rows<E>, d: usize) -> Vec<Vec<T>> {
     rows.iter().map(dense).collect()
 }
 
+fn weights(law: SparseLaw<'_>) -> Vec<f64> {
+    let mut weights = Vec::new();
+    law.scales(&law.whole(), &mut weights).unwrap();
+    weights
+}
+
 /// X Aᵀ as the law says: ascending features, one multiplication.
 fn naive<T: Real>(x: &[Vec<T>], law: SparseLaw<'_>, d: usize) -> Vec<T> {
     let a = signs(law, d);
-    let scales = law.scales();
+    let scales = weights(law);
     let mut y = Vec::new();
     for row in x {
         for (line, scale) in a.iter().zip(&scales) {
@@ -202,7 +214,7 @@ fn bits<T: Real>(values: &[T]) -> Vec<u64> {
 fn check<E: Element, T: Paired>(law: SparseLaw<'_>, d: usize, rows: &Rows<E>) {
     let k = law.n_components();
     let wanted = bits(&naive::<T>(&to_array(rows, d), law, d));
-    let draw = Draw { law, seed: SEED };
+    let draw = whole(law);
     let control = Control::new();
     let long = pack::<i64, E>(rows);
     let short = pack::<i32, E>(rows);
@@ -235,6 +247,47 @@ fn check<E: Element, T: Paired>(law: SparseLaw<'_>, d: usize, rows: &Rows<E>) {
             }
         }
     }
+}
+
+/// The outputs in parts, each by itself, are those of the whole.
+fn check_parts(law: SparseLaw<'_>, d: usize, rows: &Rows<f32>) {
+    let k = law.n_components();
+    let wanted = bits(&naive::<f32>(&to_array(rows, d), law, d));
+    let control = Control::new();
+    let run = run(&control, 2);
+    let packed = pack::<i32, f32>(rows);
+    let turned = pack::<i32, f32>(&by_columns(rows, d));
+    let (csr, csc) = (
+        packed.view(d, &run).unwrap(),
+        turned.view(rows.len(), &run).unwrap(),
+    );
+    for most in [[16, 1], [100, 3], [150, 100]] {
+        let parts = law.parts(most[0], most[1]);
+        let mut found = [vec![f32::NAN; wanted.len()], vec![f32::NAN; wanted.len()]];
+        let done = control.progress().done;
+        for number in 0..parts.count() {
+            let part = parts.get(number);
+            let draw = Draw { part, ..whole(law) };
+            let source = Source { draw, table: None };
+            let outs = found.each_mut().map(|y| {
+                let out = MatrixMut::of(y, rows.len(), k);
+                out.transposed().row_range(part.outputs()).transposed()
+            });
+            project_csr::<f32>(&source, &csr, &outs[0], &run).unwrap();
+            project_csc::<f32>(&source, &csc, &outs[1], &run).unwrap();
+        }
+        for found in found {
+            assert_eq!(bits(&found), wanted, "{law:?}, {parts:?}");
+        }
+        // A row counts once, however many parts it has.
+        assert_eq!(control.progress().done - done, 2 * rows.len() as u64);
+    }
+}
+
+#[test]
+fn parts_are_the_whole() {
+    let rows = typed(&some_rows(5, 61, 40, true));
+    laws(|law| check_parts(law, 61, &rows));
 }
 
 fn laws(mut visit: impl FnMut(SparseLaw<'_>)) {
@@ -279,7 +332,7 @@ fn many_outputs_take_long_entries() {
     for (k, s, width) in [(32768, 3, 16), (32769, 8, 16), (40000, 2, 1)] {
         let strata = Strata::new(k, s, width).unwrap();
         let law = SparseLaw::Stack(&strata);
-        assert_eq!(columns::is_short(&law), k == 32768);
+        assert_eq!(columns::is_short(k), k == 32768);
         check::<f32, f32>(law, 50, &typed(&rows));
     }
 }
@@ -350,7 +403,7 @@ fn slabs_of_any_size_have_all_rows_in_order() {
                     next = slab.row_range().end;
                     assert_eq!(SparseRows::rows(&slab), slab.row_range().len());
                     for (i, row) in slab.row_range().enumerate() {
-                        slab.row(i, &mut columns, &mut values);
+                        slab.row(i, &mut columns, &mut values, &control).unwrap();
                         assert!(columns.is_sorted_by(|a, b| a < b));
                         let mut out = vec![0.0; d];
                         for (column, value) in columns.iter().zip(&values) {
@@ -375,7 +428,7 @@ fn rows_of_csr_are_in_order() {
     let (mut columns, mut values) = (vec![1], Vec::<f64>::new());
     assert_eq!(SparseRows::<f64>::rows(&x), 50);
     for (i, dense) in dense.iter().enumerate() {
-        x.row(i, &mut columns, &mut values);
+        x.row(i, &mut columns, &mut values, &control).unwrap();
         assert!(columns.is_sorted_by(|a, b| a < b));
         let mut out = vec![0.0; 30];
         for (column, value) in columns.iter().zip(&values) {
@@ -402,8 +455,10 @@ fn features_of_any_width_are_put_in_order_alike() {
     let (mut columns, mut values) = (Vec::new(), Vec::<f64>::new());
     let (mut far_columns, mut far_values) = (Vec::new(), Vec::<f64>::new());
     for i in 0..50 {
-        near.row(i, &mut columns, &mut values);
-        apart.row(i, &mut far_columns, &mut far_values);
+        near.row(i, &mut columns, &mut values, &control).unwrap();
+        apart
+            .row(i, &mut far_columns, &mut far_values, &control)
+            .unwrap();
         let wanted: Vec<u64> = columns.iter().map(|column| column * gap as u64).collect();
         assert_eq!(far_columns, wanted);
         assert_eq!(bits(&far_values), bits(&values));
@@ -412,12 +467,13 @@ fn features_of_any_width_are_put_in_order_alike() {
 
 #[test]
 fn entries_are_the_columns() {
-    laws(|law| {
+    let check = |law: SparseLaw<'_>| {
         let d = 61;
         let a = signs(law, d);
-        let scales = law.scales();
+        let scales = weights(law);
         let features = [0, 60, 17, 16, 18, 17, 3];
-        let found = entries(&Draw { law, seed: SEED }, &features).unwrap();
+        let control = Control::new();
+        let found = entries(law, SEED, &features, &run(&control, 1)).unwrap();
         assert_eq!(found.starts.len(), features.len() + 1);
         for (feature, ends) in features.iter().zip(found.starts.windows(2)) {
             let column = ends[0] as usize..ends[1] as usize;
@@ -432,15 +488,24 @@ fn entries_are_the_columns() {
                 assert_eq!(*value, sign * scales[output]);
             }
         }
+    };
+    laws(check);
+    // In several parts: of whole strata, of pieces of one, and of an iid law.
+    for (s, width) in [(3, 16), (1, 1)] {
+        let strata = Strata::new(MOST_OUTPUTS + 999, s, width).unwrap();
+        check(SparseLaw::Stack(&strata));
+    }
+    check(SparseLaw::Iid {
+        threshold: Threshold::new(1e-4).unwrap(),
+        n_components: MOST_OUTPUTS + 999,
     });
     let strata = Strata::new(10, 2, 4).unwrap();
-    let draw = Draw {
-        law: SparseLaw::Stack(&strata),
-        seed: SEED,
-    };
-    assert_eq!(entries(&draw, &[]).unwrap().starts, [0]);
+    let law = SparseLaw::Stack(&strata);
+    let control = Control::new();
+    let of = |features: &[u64]| entries(law, SEED, features, &run(&control, 1)).unwrap();
+    assert_eq!(of(&[]).starts, [0]);
     // The last features that a matrix can have.
-    assert_eq!(entries(&draw, &[u64::MAX]).unwrap().starts, [0, 2]);
+    assert_eq!(of(&[u64::MAX]).starts, [0, 2]);
 }
 
 #[test]
@@ -541,10 +606,7 @@ fn results_of_another_shape_are_refused() {
     let packed = pack::<i32, f32>(&vec![vec![(0, 1f32)], vec![]]);
     let x = packed.view(5, &run).unwrap();
     let strata = Strata::new(10, 2, 4).unwrap();
-    let draw = Draw {
-        law: SparseLaw::Stack(&strata),
-        seed: SEED,
-    };
+    let draw = whole(SparseLaw::Stack(&strata));
     let source = Source { draw, table: None };
     let mut y = vec![0f32; 30];
     let out = MatrixMut::of(&mut y, 3, 10);
@@ -563,10 +625,7 @@ fn a_cancelled_call_ends_and_rows_are_counted() {
     let packed = pack::<i32, f32>(&rows);
     let turned = pack::<i32, f32>(&by_columns(&rows, 50));
     let strata = Strata::new(10, 2, 4).unwrap();
-    let draw = Draw {
-        law: SparseLaw::Stack(&strata),
-        seed: SEED,
-    };
+    let draw = whole(SparseLaw::Stack(&strata));
     let source = Source { draw, table: None };
     let control = Control::new();
     let run = run(&control, 2);
@@ -600,7 +659,7 @@ fn tables_beyond_the_cap_are_not_built() {
     assert!(Columns::fit(&law, most) && !Columns::fit(&law, most + 1));
     assert!(Columns::pay(&law, 400, 100) && !Columns::pay(&law, 400, 99));
     assert!(!Columns::pay(&law, usize::MAX, usize::MAX));
-    let draw = Draw { law, seed: SEED };
+    let draw = whole(law);
     let built = Columns::build(&draw, usize::MAX, &run(&control, 1)).unwrap();
     assert!(built.is_none());
 }

@@ -111,7 +111,13 @@ impl<T: Real> SparseRows<T> for Sparse<'_, T> {
         self.values.len() / self.columns
     }
 
-    fn row(&self, i: usize, columns: &mut Vec<u64>, values: &mut Vec<T>) {
+    fn row(
+        &self,
+        i: usize,
+        columns: &mut Vec<u64>,
+        values: &mut Vec<T>,
+        _control: &Control,
+    ) -> Result<()> {
         columns.clear();
         values.clear();
         for (column, value) in self.values[i * self.columns..][..self.columns]
@@ -123,6 +129,7 @@ impl<T: Real> SparseRows<T> for Sparse<'_, T> {
                 values.push(*value);
             }
         }
+        Ok(())
     }
 }
 
