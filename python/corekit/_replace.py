@@ -147,22 +147,21 @@ def _create(directory: bytes, sibling: bytes) -> tuple[int, bool]:
                 raise
             is_named = True
             descriptor = os.open(sibling, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        is_ours = _locked(descriptor)
+        _lock(descriptor)
         # Another run may have taken it for a dead one's in the moment before the lock.
-        if not is_named or (is_ours and os.fstat(descriptor).st_nlink > 0):
+        if not is_named or os.fstat(descriptor).st_nlink > 0:
             return descriptor, is_named
         os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
-    """Lock a file; without locks, on some network file systems, all are as if locked."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
+def _lock(descriptor: int) -> None:
+    """Lock a new file; without locks, on some network file systems, all are as if locked.
+
+    Who holds it takes it for a dead run's, and is about to remove it: that is waited for, lest the
+    name be still taken when the file is made anew.
+    """
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _sweep(directory: bytes, prefix: bytes) -> None:

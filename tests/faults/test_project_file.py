@@ -603,6 +603,35 @@ def test_two_runs_at_once(source: Path, out: Path, way: str) -> None:
     check(out)
 
 
+def test_a_new_file_that_another_run_takes_for_a_dead_one(
+    source: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between its making and its lock it is locked by who is about to remove it.
+    opened = os.open
+    taken: list[threading.Timer] = []
+
+    def remove(path: Any, descriptor: int) -> None:
+        os.unlink(path)
+        os.close(descriptor)
+
+    def taking(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "")
+        descriptor = opened(path, flags, *rest, **options)
+        if flags & os.O_EXCL and not taken:
+            other = opened(path, os.O_RDONLY)
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken.append(threading.Timer(0.05, remove, (path, other)))
+            taken[0].start()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", taking)
+    Projecting(source, out).run()
+    (timer,) = taken
+    timer.join()
+    check(out)
+
+
 # Inputs that change.
 
 
