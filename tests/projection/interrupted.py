@@ -60,7 +60,7 @@ def few(name: str) -> tuple[Callable[[], object], Array]:
     cases: dict[str, tuple[int, int, int, dict[str, Any]]] = {
         "gaussian": (2000, 400_000, 100, {"kind": "gaussian"}),
         "iid": (300, 20_000_000, 1, {"kind": "iid"}),
-        "adjoint": (300, 20_000_000, 1, {"kind": "iid"}),
+        "adjoint": (300, 4_000_000, 1, {"kind": "iid"}),
         "entries": (2000, 1_000_000, 1, {"kind": "stack", "column_nnz": 100_000}),
         "sparse": (2000, 500_000, 1, {"kind": "stack", "column_nnz": 100_000}),
     }
