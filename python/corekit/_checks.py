@@ -51,25 +51,24 @@ def real(name: str, value: object) -> float:
     """
     if type(value) is float and math.isfinite(value):
         return value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise wrong_type(name, "a number", value)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = _number(name, value)
     if not math.isfinite(number):
         raise InvalidArgumentError(f"{name} must be finite, got {number}")
     return number
 
 
-def fraction(name: str, value: object) -> float:
-    """Return `value` as a float, which must be above 0 and below 1."""
+def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise wrong_type(name, "a number", value)
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
-        number = math.inf
+        return math.inf
+
+
+def fraction(name: str, value: object) -> float:
+    """Return `value` as a float, which must be above 0 and below 1."""
+    number = _number(name, value)
     if not 0 < number < 1:
         raise InvalidArgumentError(f"{name} must be above 0 and below 1, {given(value)}")
     return number

@@ -8,19 +8,16 @@ one process to another.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import promptness
+from children import run
 from corekit.attention import ExponentialLimit, Favor, State, Taylor, linear_attention
 from corekit.errors import OutOfMemoryError
 from processes import attention_interrupted, attention_work
@@ -45,19 +42,9 @@ SITUATIONS = [
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_ctrl_c(situation: str) -> None:
-    def attempt(_: int) -> float:
-        done = subprocess.run(
-            [sys.executable, attention_interrupted.__file__, situation],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        return promptness.seconds(done.stdout)
-
-    promptness.ends_promptly(attempt)
+    promptness.ends_promptly(
+        lambda _: promptness.seconds(run(attention_interrupted.__file__, situation))
+    )
 
 
 def check(expected: str) -> None:

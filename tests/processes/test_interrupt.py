@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 import pytest
 
 import promptness
+from children import run
 from command import start
 from processes import interrupted
 from reference import reference_shuffle
@@ -63,21 +63,10 @@ def filled(folder: Path) -> Path:
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_python(tmp_path: Path, situation: str) -> None:
-    tests = str(Path(__file__).parent.parent)
-
     def attempt(number: int) -> float:
         folder = tmp_path / str(number)
         folder.mkdir()
-        done = subprocess.run(
-            [sys.executable, interrupted.__file__, situation, filled(folder)],
-            env={**os.environ, "PYTHONPATH": tests},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        return promptness.seconds(done.stdout)
+        return promptness.seconds(run(interrupted.__file__, situation, str(filled(folder))))
 
     promptness.ends_promptly(attempt)
 

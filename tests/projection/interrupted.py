@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from children import threads_beside_pool
 from corekit.projection import SparseProjection
-from projection.children import threads_beside_pool
 from projection.operators import Array, data, make, same
 
 A_MOMENT = 0.2

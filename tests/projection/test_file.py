@@ -24,6 +24,7 @@ import pytest
 from numpy.lib import format as npy
 
 import promptness
+from children import run, threads_beside_pool
 from corekit.errors import (
     ArgumentTypeError,
     CorekitError,
@@ -35,7 +36,6 @@ from corekit.errors import (
     MissingFileError,
 )
 from corekit.projection import SparseProjection, _file
-from projection.children import run, threads_beside_pool
 from projection.formula import KINDS
 from projection.operators import Array, data, make, same
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import promptness
+from children import run
 from projection import interrupted
-from projection.children import run
 from projection.formula import KINDS
 from projection.operators import data, make, same
 

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from children import PATIENCE, run
 from corekit.errors import InvalidArgumentError
 from corekit.projection import SparseProjection
 from projection import levels
-from projection.children import PATIENCE, run
 from projection.formula import KINDS
 from projection.operators import Array, data, make, projections
 

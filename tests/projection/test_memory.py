@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from children import run
 from projection import resident
-from projection.children import run
 from projection.formula import KINDS
 from projection.resident import MIB
 

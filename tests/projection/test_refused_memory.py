@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from children import run
 from projection import refused
-from projection.children import run
 
 
 @pytest.mark.parametrize(

@@ -106,11 +106,14 @@ def interrupted(folder: Path, situation: str) -> dict[str, Any]:
             with ctrl_c(0.1) as took:
                 found += next(reader.iter_batches(1 << 30))
         case "behind fetched records":
+            many = b"".join(b"%d\n" % number for number in range(1_500_000))
+            source.write_bytes(many)
+            order = expected([split_records(many)], 1)
             reader._tuning = SLOW
             found.append(next(iter(reader)))
             # Its batch is not enough, and it waits for more or takes what is there.
             with ctrl_c(0.03) as took:
-                found += next(reader.iter_batches(1 << 20))
+                found += next(reader.iter_batches(1 << 30))
         case _:
             raise ValueError(situation)
     if "FIFO" not in situation:

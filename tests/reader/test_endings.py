@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 import promptness
+from children import run
 from corekit.errors import CorekitError, FileError, InputFormatError, MissingFileError
 from corekit.shuffle import ShuffledReader
 from reader import child
@@ -43,16 +44,7 @@ PATIENCE = 60
 
 
 def run_child(what: str, **arguments: Any) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, child.__file__, what, json.dumps(arguments)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    said: dict[str, Any] = json.loads(done.stdout)
+    said: dict[str, Any] = json.loads(run(child.__file__, what, json.dumps(arguments)))
     return said
 
 

@@ -1,4 +1,4 @@
-"""Running one of this folder's programs in a process of its own, and what a process has."""
+"""For all rooms: running one of their programs in a process of its own, and what a process has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = str(Path(__file__).parents[1])
+TESTS = str(Path(__file__).parent)
 # Guards against hangs and measures nothing.
 PATIENCE = 100
 
